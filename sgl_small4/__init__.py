@@ -1,0 +1,1 @@
+"""A plugin that makes stock SGLang serve Mistral Small 4."""
