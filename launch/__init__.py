@@ -1,0 +1,1 @@
+"""The command line `small4` and everything that starts, asks or measures a server."""
