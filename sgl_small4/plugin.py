@@ -33,6 +33,21 @@ def hook(target: str, kind: HookType) -> Callable[[Callable], Callable]:
     return enter
 
 
+@hook("sglang.kernels.ops.attention.decode_attention._decode_grouped_att_m_fwd", HookType.AROUND)
+def load_values_apart(launch: Callable, query, key_buffer, value_buffer, *args, has_mla: bool = False, **kwargs):
+    """Triton's decode kernel for latent rows that upstream does not split, ours of 256 + 64 among them.
+
+    With `has_mla` the kernel takes its transposed key block for the values. The launcher cuts a key row into latent and
+    rope for the widths 576 and 288 alone; 320 becomes one block of 512, which is no block of 256 values, and nothing
+    compiles. Told that it is no MLA, the same kernel loads the values by themselves. Only launches that cannot compile
+    are changed; what other models launch stays as it is.
+    """
+    key_width, value_width = key_buffer.shape[-1], value_buffer.shape[-1]
+    split_upstream = key_width in (576, 288)
+    same_block = (key_width - 1).bit_length() == (value_width - 1).bit_length()
+    return launch(query, key_buffer, value_buffer, *args, has_mla=has_mla and (split_upstream or same_block), **kwargs)
+
+
 class MissingTarget(RuntimeError):
     """An upstream symbol that a hook hangs on does not exist in the installed SGLang."""
 
