@@ -1,0 +1,184 @@
+"""Output ids back to trace, answer and calls: the same for every chunking, byte for byte."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mistral_common.tokens.tokenizers.base import SpecialTokens
+
+from sgl_small4.prompt.parse import Reply, ReplyParser, Segment, parse
+from tests.prompt import conversations as given_by
+from tests.prompt.conftest import SPECIAL_TOKENS
+
+QUESTION = {"role": "user", "content": "?"}
+FIRST_BYTE = SPECIAL_TOKENS  # tekken: the 256 bytes follow the special table
+
+
+def spell(format, text):
+    """Ids of a reply written with `«NAME»` for control tokens; everything else is text."""
+    ids = []
+    for index, part in enumerate(text.replace("»", "«").split("«")):
+        ids += [format.control(SpecialTokens(part))] if index % 2 else format.encode_text(part)
+    return ids
+
+
+def chunked(format, ids, sizes):
+    parser = ReplyParser(format)
+    pieces, position = [], 0
+    for size in sizes:
+        pieces += parser.feed(ids[position : position + size])
+        position += size
+    pieces += parser.feed(ids[position:])
+    return Reply.of(pieces + parser.finish())
+
+
+@st.composite
+def replies(draw):
+    """An assistant message as our server may return it: a trace, an answer, calls, at least one of them."""
+    trace = draw(given_by.traces)
+    calls = [(f"call{index:05}", *call) for index, call in enumerate(draw(st.just([]) | given_by.calls))]
+    content = draw(given_by.texts if not calls else st.none() | given_by.texts)
+    return given_by.assistant(content, trace, calls)
+
+
+@settings(max_examples=300, deadline=None)
+@given(replies())
+def test_what_was_encoded_is_parsed_back(either, message):
+    history = [QUESTION, message, *[result(call) for call in message.get("tool_calls", [])], QUESTION]
+    ids = either.encode(history)
+    start = ids.index(either.control(SpecialTokens.end_inst)) + 1
+    reply = parse(ids[start : ids.index(either.control(SpecialTokens.eos)) + 1], either)
+    assert reply.trace == message.get("reasoning_content")
+    # mistral_common drops the spaces at the end of an answer that has no trace.
+    content = message["content"] or ""
+    assert reply.answer == (content if "reasoning_content" in message else content.rstrip(" "))
+    assert [(call.name, json.loads(call.text)) for call in reply.calls] == [
+        (call["function"]["name"], json.loads(call["function"]["arguments"])) for call in message.get("tool_calls", [])
+    ]
+
+
+def result(call):
+    return {"role": "tool", "tool_call_id": call["id"], "content": "1"}
+
+
+controls = st.sampled_from(
+    [
+        SpecialTokens.begin_think,
+        SpecialTokens.end_think,
+        SpecialTokens.tool_calls,
+        SpecialTokens.args,
+        SpecialTokens.call_id,
+        SpecialTokens.eos,
+        SpecialTokens.begin_inst,
+        SpecialTokens.img,
+    ]
+)
+pieces_of_calls = st.sampled_from(["look", '[{"name": "look", "arguments": {', '}}, {"name": "see", "argum', "}}]"])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(controls | given_by.texts | pieces_of_calls), st.lists(st.integers(1, 7)))
+def test_chunks_do_not_change_the_reply(either, writing, sizes):
+    ids = []
+    for part in writing:
+        ids += [either.control(part)] if isinstance(part, SpecialTokens) else either.encode_text(part)
+    whole = parse(ids, either)
+    assert chunked(either, ids, sizes) == whole
+    assert chunked(either, ids, [1] * len(ids)) == whole
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 255)), st.lists(st.integers(1, 3)))
+def test_bytes_that_are_no_text_are_replaced_alike(either, values, sizes):
+    ids = [FIRST_BYTE + value for value in values]
+    assert b"".join(either.text_bytes(id) for id in ids) == bytes(values)
+    expected = bytes(values).decode("utf-8", "replace")
+    assert parse(ids, either).answer == chunked(either, ids, sizes).answer == expected
+
+
+def test_a_character_waits_for_its_bytes(tekken):
+    ids = [FIRST_BYTE + byte for byte in "é🙂".encode()]
+    parser = ReplyParser(tekken)
+    assert ["".join(piece.text for piece in parser.feed([id])) for id in ids] == ["", "é", "", "", "", "🙂"]
+    assert parser.finish() == []
+    assert parse(ids[:-1], tekken).answer == "é\N{REPLACEMENT CHARACTER}"
+
+
+def look(text, name="look"):
+    return Segment("call", text, name)
+
+
+def trace(text):
+    return Segment("trace", text)
+
+
+def answer(text):
+    return Segment("answer", text)
+
+
+CASES = {
+    "plain": ("It is Friday.«</s>»", [answer("It is Friday.")]),
+    "look-alikes": ("Use the [THINK] tag.«</s>»", [answer("Use the [THINK] tag.")]),
+    "brackets": ("As [3] shows, x[7] = y[2].", [answer("As [3] shows, x[7] = y[2].")]),
+    "trace": ("«[THINK]»a«[/THINK]»b«</s>»", [trace("a"), answer("b")]),
+    "empty trace": ("«[THINK]»«[/THINK]»b", [trace(""), answer("b")]),
+    "late trace": ("Sure. «[THINK]»a«[/THINK]»b", [answer("Sure. "), trace("a"), answer("b")]),
+    "two traces": ("«[THINK]»a«[/THINK]»«[THINK]»b«[/THINK]»c", [trace("a"), trace("b"), answer("c")]),
+    "cut trace": ("«[THINK]»a", [trace("a")]),
+    "trace ended by </s>": ("«[THINK]»a«</s>»", [trace("a")]),
+    "stray end": ("a«[/THINK]»b", [answer("ab")]),
+    "other control tokens": ("a«[INST]»«[IMG]»b", [answer("ab")]),
+    "call": ('«[TOOL_CALLS]»look«[ARGS]»{"x": "]"}«</s>»', [look('{"x": "]"}')]),
+    "text and call": ("I look.«[TOOL_CALLS]»look«[ARGS]»{}«</s>»", [answer("I look."), look("{}")]),
+    "calls": ("«[TOOL_CALLS]»look«[ARGS]»{}«[TOOL_CALLS]»see«[ARGS]»{}", [look("{}"), look("{}", "see")]),
+    "same call twice": ("«[TOOL_CALLS]»look«[ARGS]»{}«[TOOL_CALLS]»look«[ARGS]»{}", [look("{}"), look("{}")]),
+    "call in an open trace": ("«[THINK]»plan«[TOOL_CALLS]»look«[ARGS]»{}", [trace("plan"), look("{}")]),
+    "call with an id": ("«[TOOL_CALLS]»look«[CALL_ID]»abc«[ARGS]»{}", [look("{}")]),
+    "spaces around the name": ("«[TOOL_CALLS]» look «[ARGS]»{}", [look("{}")]),
+    "call cut in its arguments": ('«[TOOL_CALLS]»look«[ARGS]»{"x": ', [look('{"x": ')]),
+    "call cut in its name": ("«[TOOL_CALLS]»lo", [answer("lo")]),
+    "marker alone": ("«[TOOL_CALLS]»", []),
+    "no call after the marker": ("«[TOOL_CALLS]»I could look it up.«</s>»", [answer("I could look it up.")]),
+    "array": (
+        '«[TOOL_CALLS]» [{"name": "look", "arguments": {}}, {"name": "see", "arguments": {"x": [1]}}]«</s>»',
+        [look("{}"), look('{"x": [1]}', "see")],
+    ),
+    "array with arguments as text": (
+        '«[TOOL_CALLS]»[{"name": "look", "arguments": "{\\"x\\": 1}"}]',
+        [look('{"x": 1}')],
+    ),
+    "array cut": (
+        '«[TOOL_CALLS]»[{"name": "look", "arguments": {}}, {"name": "see", "arguments": {"x',
+        [look("{}"), look('{"x', "see")],
+    ),
+    "array cut between calls": ('«[TOOL_CALLS]»[{"name": "look", "arguments": {}}, ', [look("{}")]),
+    "array of something else": ("«[TOOL_CALLS]»[1, 2]", [answer("[1, 2]")]),
+    "trace between calls": (
+        "«[TOOL_CALLS]»look«[ARGS]»{}«[THINK]»b«[/THINK]»c",
+        [look("{}"), trace("b"), answer("c")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_reply_is_split_where_the_control_ids_are(tekken, case):
+    writing, segments = CASES[case]
+    ids = spell(tekken, writing)
+    assert list(parse(ids, tekken).segments) == segments
+    assert list(chunked(tekken, ids, [1] * len(ids)).segments) == segments
+
+
+def test_trace_tokens_are_counted_by_id(tekken):
+    parser = ReplyParser(tekken)
+    thought = tekken.encode_text("one two three")
+    parser.feed(spell(tekken, "«[THINK]»one two three«[/THINK]»four five"))
+    assert parser.trace_tokens == len(thought)
+
+
+def test_arguments_come_as_they_are_written(tekken):
+    parser = ReplyParser(tekken)
+    pieces = parser.feed(spell(tekken, "«[TOOL_CALLS]»look«[ARGS]»"))
+    assert [(piece.kind, piece.name, piece.text) for piece in pieces] == [("call", "look", "")]
+    pieces = parser.feed(spell(tekken, '{"x'))
+    assert "".join(piece.text for piece in pieces) == '{"x'
