@@ -1,0 +1,44 @@
+"""`small4 demo`: nano served, asked at both efforts, asked about a text file, shut down."""
+
+import time
+from pathlib import Path
+
+from launch import client
+from launch.ask import Display, conversation
+from launch.client import Effort, Reply
+from launch.errors import LaunchError
+from launch.server import Server
+
+SUM = "What is 47+86+35+29?"
+ABOUT_THE_SAMPLE = ""
+
+
+def demo() -> None:
+    """Raises LaunchError when a reply is not what a served Small 4 gives: no trace at high, or one at none."""
+    from sgl_small4.nano import CHECKPOINT
+
+    sample = CHECKPOINT.with_name("sample.txt")
+    started = time.perf_counter()
+    display = Display()
+    display.remarks.print("serving nano, the bundled checkpoint ..")
+    with Server() as server:
+        display.remarks.print(f"ready after {time.perf_counter() - started:.1f} s at {server.url}\n")
+        quick = _question(server.url, SUM, None, "none", display)
+        thought = _question(server.url, SUM, None, "high", display)
+        _question(server.url, ABOUT_THE_SAMPLE, sample, "none", display)
+        read = _question(server.url, ABOUT_THE_SAMPLE, sample, "high", display)
+    if quick.trace or not thought.trace or not read.cached_tokens:
+        raise LaunchError(
+            "The demo's replies are not what a served Small 4 gives: please report them as printed above."
+        )
+    display.remarks.print(f"server stopped; all of it took {time.perf_counter() - started:.1f} s")
+
+
+def _question(server: str, text: str, file: Path | None, effort: Effort, display: Display) -> Reply:
+    about = f" (about {file.name})" if file else ""
+    display.remarks.print(f"effort {effort}{about}: {text}", style="bold")
+    reply = client.ask(server, conversation(text, file), effort, display.piece)
+    display.end()
+    display.costs(reply)
+    display.remarks.print()
+    return reply
