@@ -15,7 +15,7 @@ CPU_PLATFORM = "sgl_small4.cpu.platform.CpuPlatform"
 
 
 def load_platform() -> str | None:
-    """Entry point ``sglang.srt.platforms``: the dotted name of our platform, or None where an accelerator is present."""
+    """Entry point ``sglang.srt.platforms``: our platform's dotted name, or None where an accelerator is present."""
     return _or_exit("platform", _prepare_platform)
 
 
@@ -42,6 +42,6 @@ def _install_plugin() -> None:
 def _or_exit(part: str, load: Callable[[], Result]) -> Result:
     try:
         return load()
-    except Exception as error:  # whatever it is, SGLang must not go on without this part
+    except Exception as error:  # noqa: BLE001 - whatever it is, SGLang must not go on without this part
         reason = str(error) or type(error).__name__
         sys.exit(f"sgl_small4: the {part} could not be loaded, so nothing is served: {type(error).__name__}: {reason}")

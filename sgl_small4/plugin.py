@@ -6,10 +6,25 @@ Each hook is one function below: its docstring says why it exists and which upst
 
 import pkgutil
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from sglang.srt.arg_groups.model_override_base import register_model_override, resolving_view
+from sglang.srt.arg_groups.overrides import is_attention_backend_not_set
+from sglang.srt.configs.model_config import AttentionArch, ModelConfig
+from sglang.srt.configs.model_config_parser_registry import ModelConfigParserBase, register_model_config_parser
 from sglang.srt.models.registry import ModelRegistry
 from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
+from sglang.srt.runtime_context import get_platform
+from sglang.srt.utils import is_cpu
+from transformers import Mistral4Config, PretrainedConfig
+
+from sgl_small4.checkpoint.files import opened, weight_files
+from sgl_small4.config import CONFIG_FILE, WEIGHT_FILES, Small4Config, checkpoint_format, is_small4
+from sgl_small4.model.decoder import EntryClass
 
 
 class Hook(NamedTuple):
@@ -48,13 +63,91 @@ def load_values_apart(launch: Callable, query, key_buffer, value_buffer, *args, 
     return launch(query, key_buffer, value_buffer, *args, has_mla=has_mla and (split_upstream or same_block), **kwargs)
 
 
+@register_model_config_parser("small4")
+class Small4ConfigParser(ModelConfigParserBase):
+    """Both of a Small 4 checkpoint's configuration files to the one that our class takes."""
+
+    def parse(self, model, trust_remote_code: bool, revision: str | None = None, **kwargs) -> PretrainedConfig:
+        config = Small4Config.from_folder(local_folder(str(model), revision))
+        return Mistral4Config(**config.to_hf(dequantize=is_cpu()))
+
+
+@hook("sglang.srt.utils.hf_transformers.config.get_config", HookType.AROUND)
+def read_by_content(read: Callable, model, *args, model_config_parser: str = "auto", **kwargs):
+    """Upstream chooses the parser of `params.json` by words in the path, and has no class for HF's `mistral4`."""
+    if model_config_parser == "auto" and local_folder(str(model), kwargs.get("revision")):
+        model_config_parser = "small4"
+    return read(model, *args, model_config_parser=model_config_parser, **kwargs)
+
+
+@hook("sglang.srt.model_loader.loader.DefaultModelLoader._prepare_weights", HookType.AROUND)
+def choose_weight_files(prepare: Callable, loader, model: str, revision: str | None, *args, **kwargs):
+    """Upstream mixes both formats' files or chooses by the path, takes pickles, and drops files in silence."""
+    folder = local_folder(model, revision)
+    if folder is None:
+        return prepare(loader, model, revision, *args, **kwargs)
+    if not Path(model).is_dir():
+        patterns = [WEIGHT_FILES[checkpoint_format(folder, weights_present=False)]]
+        folder = Path(prepare(loader, model, revision, False, allow_patterns_overrides=patterns)[0])
+    files = weight_files(folder)
+    for file in files:
+        opened(file)
+    return str(folder), [str(file) for file in files], True
+
+
+@hook("sglang.srt.configs.model_config.ModelConfig._derive_model_shapes", HookType.AFTER)
+def use_latent_attention(_result: None, model_config: ModelConfig) -> None:
+    """Upstream finds latent attention by a list of architecture names; without it the cache would hold full heads."""
+    text = model_config.hf_text_config
+    if text.model_type != "mistral4":
+        return
+    model_config.head_dim = 256  # what upstream's branch sets for every latent-attention model
+    model_config.attention_arch = AttentionArch.MLA
+    for name in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
+        setattr(model_config, name, getattr(text, name))
+    model_config.swa_kv_lora_rank = model_config.kv_lora_rank
+    model_config.swa_qk_rope_head_dim = model_config.qk_rope_head_dim
+    model_config.index_head_dim = None
+    # Read by flashinfer's paged wrappers instead of the layer's own scale.
+    model_config.scaling = Small4Config.from_served(text).softmax_scale
+
+
+@register_model_override("Mistral4ForCausalLM")
+def restore_defaults(server_args, hf_config) -> dict[str, str]:
+    """What upstream sets by architecture name for its own class of this model (`arg_groups/overrides.py`)."""
+    given = resolving_view(server_args)
+    wanted = {}
+    if given.dtype == "auto" and not is_cpu():
+        wanted["dtype"] = "bfloat16"
+    if get_platform().is_sm100:
+        if is_attention_backend_not_set(given):
+            wanted["attention_backend"] = "trtllm_mla"
+        if given.moe_a2a_backend == "none" and given.moe_runner_backend == "auto":
+            wanted["moe_runner_backend"] = "flashinfer_trtllm"
+    return wanted
+
+
+@lru_cache(maxsize=32)
+def local_folder(model: str, revision: str | None) -> Path | None:
+    """The folder with a Small 4's configuration files, from a path or a hub name; None for any other model."""
+    folder = Path(model)
+    if not folder.is_dir():
+        if Path(model).is_absolute():
+            return None
+        try:
+            folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(CONFIG_FILE.values())))
+        except (HfHubHTTPError, HFValidationError, OSError):
+            return None  # not on the hub or no network: upstream says so in its own words
+    return folder if is_small4(folder) else None
+
+
 class MissingTarget(RuntimeError):
     """An upstream symbol that a hook hangs on does not exist in the installed SGLang."""
 
 
 def install() -> None:
-    """Register the model classes and apply every hook, once per process."""
-    ModelRegistry.register("sgl_small4.model", overwrite=True, strict=True)
+    """Register the model class and apply every hook, once per process."""
+    ModelRegistry.models[EntryClass.__name__] = EntryClass  # `register` would import all of upstream's models first
     for entry in HOOKS:
         apply(entry)
 
@@ -69,6 +162,8 @@ def apply(entry: Hook) -> None:
     try:
         HookRegistry._apply_target(entry.target, [(entry.kind, entry.function, source)])
     except (ImportError, AttributeError) as error:
-        raise MissingTarget(f"this release of sglang has no {entry.target} ({error}); install sglang==0.5.23") from error
+        raise MissingTarget(
+            f"this release of sglang has no {entry.target} ({error}); install sglang==0.5.23"
+        ) from error
     if not hasattr(pkgutil.resolve_name(entry.target), "__wrapped__"):
         raise MissingTarget(f"the hook on {entry.target} did not take")

@@ -1,0 +1,552 @@
+"""One `Small4Config` from a checkpoint's `config.json` (Hugging Face) or `params.json` (native), told apart by content.
+
+The two files describe the same model in different words; each is read by one pydantic model below, whose field types
+and `Literal`s say what is supported. Names follow transformers' `Mistral4Config`.
+"""
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+logger = logging.getLogger(__name__)
+
+Format = Literal["native", "hf"]
+CONFIG_FILE: dict[Format, str] = {"native": "params.json", "hf": "config.json"}
+WEIGHT_FILES: dict[Format, str] = {"native": "consolidated*.safetensors", "hf": "model*.safetensors"}
+
+# Unknown fields with one of these in their name change what the model computes, so they may not be passed over.
+MEANINGFUL = ("rope", "yarn", "scal", "attention", "attn", "head", "expert", "moe", "router", "quant", "norm", "window")
+# Fields that describe the file, the training or the tokenizer and not what the served model computes.
+INERT = frozenset(
+    "architectures model_type dtype torch_dtype transformers_version _name_or_path use_cache initializer_range "
+    "pretraining_tp output_router_logits attention_dropout router_aux_loss_coef bos_token_id eos_token_id pad_token_id "
+    "intermediate_size num_local_experts return_dict output_hidden_states output_attentions chunk_size_feed_forward "
+    "is_encoder_decoder problem_type id2label label2id name_or_path checkpoint_format _attn_implementation_autoset "
+    "is_decoder cross_attention_hidden_size add_cross_attention max_seq_len".split()
+)
+
+Fields = TypeVar("Fields", bound="Section")
+Size = Annotated[int, Field(gt=0)]
+Number = Annotated[float, Field(ge=0)]
+One = Annotated[float, Field(ge=1, le=1)]
+
+
+class ConfigError(ValueError):
+    """A checkpoint's configuration cannot be served; the message names file, field and what was expected."""
+
+
+class Section(BaseModel):
+    """Strictly typed fields of a JSON object; fields it does not name are kept in `model_extra`."""
+
+    model_config = ConfigDict(extra="allow", strict=True, protected_namespaces=())
+
+
+class HfRope(Section):
+    """`rope_parameters` of transformers 5. `apply_yarn_scaling` is ours: see `Small4Config.softmax_scale`."""
+
+    rope_type: Literal["yarn"] = "yarn"
+    type: Literal["yarn"] = "yarn"
+    rope_theta: Number
+    factor: Annotated[float, Field(ge=1)]
+    original_max_position_embeddings: Size
+    max_position_embeddings: Size | None = None
+    beta_fast: Number = 32.0
+    beta_slow: Number = 1.0
+    truncate: Literal[True] = True
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    attention_factor: float | None = None
+    llama_4_scaling_beta: Number
+    partial_rotary_factor: float | None = None
+    apply_yarn_scaling: bool = False
+
+
+class HfQuantization(Section):
+    """FP8 with one scale per tensor, the published form."""
+
+    quant_method: Literal["fp8"]
+    activation_scheme: Literal["static", "dynamic"] = "dynamic"
+    weight_block_size: None = None
+    modules_to_not_convert: list[str] | None = None
+
+
+class HfText(Section):
+    """`config.json` of a text-only checkpoint, or the `text_config` of the vision wrapper."""
+
+    vocab_size: Size
+    hidden_size: Size
+    moe_intermediate_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    num_key_value_heads: Size | None = None
+    n_shared_experts: Size
+    n_routed_experts: Size
+    num_experts_per_tok: Size
+    routed_scaling_factor: One = 1.0
+    norm_topk_prob: Literal[True] = True
+    n_group: Literal[1] | None = 1
+    topk_group: Literal[1] | None = 1
+    first_k_dense_replace: Literal[0] | None = 0
+    kv_lora_rank: Size
+    q_lora_rank: Size
+    qk_rope_head_dim: Size
+    qk_nope_head_dim: Size
+    v_head_dim: Size
+    head_dim: Size | None = None
+    qk_head_dim: Size | None = None
+    hidden_act: Literal["silu"] = "silu"
+    attention_bias: Literal[False] = False
+    rope_interleave: Literal[True] = True
+    sliding_window: None = None
+    tie_word_embeddings: Literal[False] = False
+    max_position_embeddings: Size
+    rms_norm_eps: Number
+    rope_parameters: HfRope
+    quantization_config: HfQuantization | None = None
+    stored_quantization: Literal["static", "dynamic"] | None = None  # ours: FP8 in the files, dequantised at load
+
+
+class NativeYarn(Section):
+    factor: Annotated[float, Field(ge=1)]
+    original_max_position_embeddings: Size
+    beta: Number = 32.0
+    alpha: Number = 1.0
+    apply_scale: bool
+
+
+class NativeQueryScaling(Section):
+    original_max_position_embeddings: Size
+    beta: Number
+
+
+class NativeMoe(Section):
+    num_experts: Size
+    num_experts_per_tok: Size
+    num_shared_experts: Size
+    expert_hidden_dim: Size
+    routed_scale: One = 1.0
+    num_expert_groups: Literal[1] | None = 1
+    num_expert_groups_per_tok: Literal[1] | None = 1
+    first_k_dense_replace: Literal[0] = 0
+    route_every_n: Literal[1] = 1
+    expert_parallel: int = 1  # how the weights were trained, not how they are served
+    expert_model_parallel: int = 1
+
+
+class NativeQuantization(Section):
+    qformat_weight: Literal["fp8_e4m3"]
+    qscheme_act: Literal["TENSOR", "NO_SCALES"] | None = "TENSOR"
+
+
+class NativeParams(Section):
+    """`params.json`."""
+
+    dim: Size
+    n_layers: Size
+    n_heads: Size
+    n_kv_heads: Size | None = None
+    head_dim: Size | None = None
+    hidden_dim: int | None = None
+    vocab_size: Size
+    norm_eps: Number
+    rope_theta: Number
+    tied_embeddings: Literal[False] = False
+    activation: Literal["silu"] = "silu"
+    max_position_embeddings: Size | None = None
+    max_seq_len: Size | None = None
+    sliding_window: None = None
+    q_lora_rank: Size
+    kv_lora_rank: Size
+    qk_nope_head_dim: Size
+    qk_rope_head_dim: Size
+    v_head_dim: Size
+    yarn: NativeYarn
+    llama_4_scaling: NativeQueryScaling
+    moe: NativeMoe
+    quantization: NativeQuantization | None = None
+    vision_encoder: dict[str, Any] | None = None
+    model_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary positions on interleaved pairs with YaRN frequencies (Peng et al. 2023), and Llama 4's query scale."""
+
+    theta: float
+    factor: float
+    original_max_position_embeddings: int
+    beta_fast: float
+    beta_slow: float
+    magnitude: float  # multiplies cos and sin
+    query_scale_beta: float  # query at position p times 1 + beta * ln(1 + floor(p / original_max_position_embeddings))
+    softmax_mscale: float  # the softmax scale is multiplied by its square
+
+
+@dataclass(frozen=True)
+class Small4Config:
+    """What the model definition and the loader need to know. Sizes count numbers, per head where it says head."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    q_lora_rank: int
+    kv_lora_rank: int
+    qk_nope_head_dim: int
+    qk_rope_head_dim: int
+    v_head_dim: int
+    n_routed_experts: int
+    num_experts_per_tok: int
+    n_shared_experts: int
+    moe_intermediate_size: int
+    rms_norm_eps: float
+    max_position_embeddings: int
+    rope: Rope
+    quantization: Literal["static", "dynamic"] | None  # FP8 per tensor in the files, by how activations are scaled
+    unquantized_modules: tuple[str, ...]
+    has_vision: bool
+    source: Format
+
+    @property
+    def qk_head_dim(self) -> int:
+        return self.qk_nope_head_dim + self.qk_rope_head_dim
+
+    @property
+    def softmax_scale(self) -> float:
+        """Plain ``qk_head_dim ** -0.5`` for the published weights, in either format.
+
+        YaRN's mscale is folded in only where the checkpoint was trained with it: native `yarn.apply_scale: true`, or
+        `rope_parameters.apply_yarn_scaling: true` in an HF config. The published HF config has `mscale_all_dim: 1.0`
+        all the same, and folding it in costs accuracy (sglang PR 26203).
+        """
+        return self.qk_head_dim**-0.5 * self.rope.softmax_mscale**2
+
+    @classmethod
+    def from_folder(cls, folder: Path | str) -> Self:
+        """Read a checkpoint folder's configuration; raises ConfigError when it is not a Small 4 that can be served."""
+        folder = Path(folder)
+        source = checkpoint_format(folder)
+        file = folder / CONFIG_FILE[source]
+        data = read_json(file)
+        return cls.from_native(data, str(file)) if source == "native" else cls.from_hf(data, str(file))
+
+    @classmethod
+    def from_hf(cls, data: dict[str, Any], file: str = "config.json") -> Self:
+        """Read a parsed `config.json`: text-only `mistral4`, or a wrapper with it as `text_config`."""
+        text = data["text_config"] if "text_config" in data else data
+        if "quantization_config" in data and text is not data:
+            text = {**text, "quantization_config": data["quantization_config"]}
+        fields = _validate(HfText, text, file)
+        rope, rope_dim = fields.rope_parameters, fields.qk_rope_head_dim
+        dims = fields.qk_nope_head_dim + fields.qk_rope_head_dim
+        _expect(file, "num_key_value_heads", fields.num_key_value_heads, fields.num_attention_heads)
+        _expect(file, "head_dim", fields.head_dim, dims)
+        _expect(file, "qk_head_dim", fields.qk_head_dim, dims)
+        _expect(
+            file, "rope_parameters.partial_rotary_factor", rope.partial_rotary_factor, fields.qk_rope_head_dim / dims
+        )
+        if rope.apply_yarn_scaling and not rope.mscale_all_dim:
+            raise ConfigError(f"{file}: rope_parameters.apply_yarn_scaling is true, which needs mscale_all_dim above 0")
+        if rope.mscale_all_dim and not rope.apply_yarn_scaling:
+            logger.info(
+                "%s: mscale_all_dim is %s; the softmax scale stays %s ** -0.5 because apply_yarn_scaling is not true",
+                file, rope.mscale_all_dim, dims,
+            )  # fmt: skip
+        quantization = fields.quantization_config
+        return cls(
+            vocab_size=fields.vocab_size,
+            hidden_size=fields.hidden_size,
+            num_hidden_layers=fields.num_hidden_layers,
+            num_attention_heads=fields.num_attention_heads,
+            q_lora_rank=fields.q_lora_rank,
+            kv_lora_rank=fields.kv_lora_rank,
+            qk_nope_head_dim=fields.qk_nope_head_dim,
+            qk_rope_head_dim=fields.qk_rope_head_dim,
+            v_head_dim=fields.v_head_dim,
+            n_routed_experts=fields.n_routed_experts,
+            num_experts_per_tok=fields.num_experts_per_tok,
+            n_shared_experts=fields.n_shared_experts,
+            moe_intermediate_size=fields.moe_intermediate_size,
+            rms_norm_eps=fields.rms_norm_eps,
+            max_position_embeddings=fields.max_position_embeddings,
+            rope=Rope(
+                theta=rope.rope_theta,
+                factor=rope.factor,
+                original_max_position_embeddings=rope.original_max_position_embeddings,
+                beta_fast=rope.beta_fast,
+                beta_slow=rope.beta_slow,
+                magnitude=_yarn_magnitude(rope),
+                query_scale_beta=rope.llama_4_scaling_beta,
+                softmax_mscale=_mscale(rope.factor, rope.mscale_all_dim) if rope.apply_yarn_scaling else 1.0,
+            ),
+            quantization=quantization.activation_scheme if quantization else fields.stored_quantization,
+            unquantized_modules=tuple(quantization.modules_to_not_convert or ()) if quantization else (),
+            has_vision="vision_config" in data,
+            source="hf",
+        )
+
+    @classmethod
+    def from_served(cls, config: Any) -> Self:
+        """Read the configuration object that SGLang carries, after its overrides; what SGLang added to it is passed over."""
+        return cls.from_hf({name: getattr(config, name) for name in HfText.model_fields if hasattr(config, name)})
+
+    @classmethod
+    def from_native(cls, data: dict[str, Any], file: str = "params.json") -> Self:
+        """Read a parsed `params.json`."""
+        fields = _validate(NativeParams, data, file)
+        yarn, moe = fields.yarn, fields.moe
+        dims = fields.qk_nope_head_dim + fields.qk_rope_head_dim
+        original = yarn.original_max_position_embeddings
+        _expect(file, "n_kv_heads", fields.n_kv_heads, fields.n_heads)
+        _expect(file, "head_dim", fields.head_dim, dims)
+        _expect(
+            file,
+            "llama_4_scaling.original_max_position_embeddings",
+            fields.llama_4_scaling.original_max_position_embeddings,
+            original,
+        )
+        return cls(
+            vocab_size=fields.vocab_size,
+            hidden_size=fields.dim,
+            num_hidden_layers=fields.n_layers,
+            num_attention_heads=fields.n_heads,
+            q_lora_rank=fields.q_lora_rank,
+            kv_lora_rank=fields.kv_lora_rank,
+            qk_nope_head_dim=fields.qk_nope_head_dim,
+            qk_rope_head_dim=fields.qk_rope_head_dim,
+            v_head_dim=fields.v_head_dim,
+            n_routed_experts=moe.num_experts,
+            num_experts_per_tok=moe.num_experts_per_tok,
+            n_shared_experts=moe.num_shared_experts,
+            moe_intermediate_size=moe.expert_hidden_dim,
+            rms_norm_eps=fields.norm_eps,
+            max_position_embeddings=fields.max_position_embeddings or fields.max_seq_len or int(original * yarn.factor),
+            rope=Rope(
+                theta=fields.rope_theta,
+                factor=yarn.factor,
+                original_max_position_embeddings=original,
+                beta_fast=yarn.beta,
+                beta_slow=yarn.alpha,
+                magnitude=1.0,
+                query_scale_beta=fields.llama_4_scaling.beta,
+                softmax_mscale=_mscale(yarn.factor, 1.0) if yarn.apply_scale else 1.0,
+            ),
+            quantization=_native_activation_scheme(fields.quantization),
+            unquantized_modules=(),
+            has_vision=fields.vision_encoder is not None,
+            source="native",
+        )
+
+    def to_hf(self, dequantize: bool = False) -> dict[str, Any]:
+        """The same configuration in the words of `config.json`, so that ``from_hf(to_hf())`` computes the same model.
+
+        With `dequantize` the layers are built unquantised and the loader multiplies FP8 weights by their scales.
+        """
+        rope = self.rope
+        scaled = rope.softmax_mscale != 1.0
+        fields: dict[str, Any] = {
+            "architectures": ["Mistral4ForCausalLM"],
+            "model_type": "mistral4",
+            **{
+                name: getattr(self, name)
+                for name in HfText.model_fields
+                if name in self.__dataclass_fields__ and name != "rope_parameters"
+            },
+            "num_key_value_heads": self.num_attention_heads,
+            "intermediate_size": self.moe_intermediate_size * self.num_experts_per_tok,  # no dense layer reads it
+            "head_dim": self.qk_head_dim,
+            "first_k_dense_replace": 0,
+            "norm_topk_prob": True,
+            "routed_scaling_factor": 1.0,
+            "n_group": 1,
+            "topk_group": 1,
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "rope_interleave": True,
+            "tie_word_embeddings": False,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 11,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "type": "yarn",
+                "rope_theta": rope.theta,
+                "factor": rope.factor,
+                "original_max_position_embeddings": rope.original_max_position_embeddings,
+                "max_position_embeddings": self.max_position_embeddings,
+                "beta_fast": rope.beta_fast,
+                "beta_slow": rope.beta_slow,
+                "mscale": 1.0 if scaled else 0.0,
+                "mscale_all_dim": (rope.softmax_mscale - 1.0) / (0.1 * math.log(rope.factor)) if scaled else 0.0,
+                "attention_factor": rope.magnitude,
+                "llama_4_scaling_beta": rope.query_scale_beta,
+                "partial_rotary_factor": self.qk_rope_head_dim / self.qk_head_dim,
+            },
+        }
+        if scaled:  # only then, because transformers warns of a field it does not know
+            fields["rope_parameters"]["apply_yarn_scaling"] = True
+        if self.quantization and dequantize:
+            fields["stored_quantization"] = self.quantization
+        elif self.quantization:
+            fields["quantization_config"] = {
+                "quant_method": "fp8",
+                "activation_scheme": self.quantization,
+                "weight_block_size": None,
+                "modules_to_not_convert": list(self.unquantized_modules),
+            }
+        return fields
+
+    def to_native(self) -> dict[str, Any]:
+        """The same configuration in the words of `params.json`; raises ConfigError for what those cannot say."""
+        rope = self.rope
+        if rope.magnitude != 1.0 or rope.softmax_mscale not in (1.0, _mscale(rope.factor, 1.0)):
+            raise ConfigError("params.json cannot express this checkpoint's attention_factor or mscale_all_dim")
+        fields: dict[str, Any] = {
+            "dim": self.hidden_size,
+            "n_layers": self.num_hidden_layers,
+            "n_heads": self.num_attention_heads,
+            "n_kv_heads": self.num_attention_heads,
+            "head_dim": self.qk_head_dim,
+            "hidden_dim": self.moe_intermediate_size * self.num_experts_per_tok,
+            "vocab_size": self.vocab_size,
+            "norm_eps": self.rms_norm_eps,
+            "rope_theta": rope.theta,
+            "tied_embeddings": False,
+            "max_position_embeddings": self.max_position_embeddings,
+            "q_lora_rank": self.q_lora_rank,
+            "kv_lora_rank": self.kv_lora_rank,
+            "qk_nope_head_dim": self.qk_nope_head_dim,
+            "qk_rope_head_dim": self.qk_rope_head_dim,
+            "v_head_dim": self.v_head_dim,
+            "yarn": {
+                "factor": rope.factor,
+                "original_max_position_embeddings": rope.original_max_position_embeddings,
+                "beta": rope.beta_fast,
+                "alpha": rope.beta_slow,
+                "apply_scale": rope.softmax_mscale != 1.0,
+            },
+            "llama_4_scaling": {
+                "original_max_position_embeddings": rope.original_max_position_embeddings,
+                "beta": rope.query_scale_beta,
+            },
+            "moe": {
+                "num_experts": self.n_routed_experts,
+                "num_experts_per_tok": self.num_experts_per_tok,
+                "num_shared_experts": self.n_shared_experts,
+                "expert_hidden_dim": self.moe_intermediate_size,
+                "routed_scale": 1.0,
+                "num_expert_groups": 1,
+                "num_expert_groups_per_tok": 1,
+                "first_k_dense_replace": 0,
+                "route_every_n": 1,
+            },
+        }
+        if self.quantization:
+            scheme = {"static": "TENSOR", "dynamic": "NO_SCALES"}[self.quantization]
+            fields["quantization"] = {"qformat_weight": "fp8_e4m3", "qscheme_act": scheme}
+        return fields
+
+
+def checkpoint_format(folder: Path, weights_present: bool = True) -> Format:
+    """Which of the two formats to read from a folder; never by its name.
+
+    A format is there when its configuration describes Small 4 and its weight files exist. Native is preferred where
+    both are: it is the form the model's makers publish, and its `apply_scale` is unambiguous.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder; give the folder of a Mistral Small 4 checkpoint")
+    described = [source for source in CONFIG_FILE if _describes_small4(folder, source)]
+    if not described:
+        raise ConfigError(f"{folder} holds no Mistral Small 4: neither config.json nor params.json there describes one")
+    if not weights_present:  # still to be downloaded
+        return described[0]
+    complete = [source for source in described if any(folder.glob(WEIGHT_FILES[source]))]
+    if not complete:
+        needed = " or ".join(f"{WEIGHT_FILES[source]} beside {CONFIG_FILE[source]}" for source in described)
+        raise ConfigError(f"{folder} holds no weights; expected {needed}")
+    return complete[0]
+
+
+def is_small4(folder: Path | str) -> bool:
+    """Whether a folder's configuration describes a Small 4 text model, in either format, alone or in the wrapper."""
+    return any(_describes_small4(Path(folder), source) for source in CONFIG_FILE)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file; raises ConfigError when it is not one."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{file}: expected a JSON object, found {type(data).__name__}")
+    return data
+
+
+def _describes_small4(folder: Path, source: Format) -> bool:
+    file = folder / CONFIG_FILE[source]
+    if not file.is_file():
+        return False
+    data = read_json(file)
+    if source == "hf":
+        text = data.get("text_config")
+        return (text if isinstance(text, dict) else data).get("model_type") == "mistral4"
+    # The EAGLE draft has latent attention and no experts; Mistral Large 3 has both and dense layers before them.
+    moe = data.get("moe")
+    return "kv_lora_rank" in data and isinstance(moe, dict) and not moe.get("first_k_dense_replace")
+
+
+def _validate(section: type[Fields], data: dict[str, Any], file: str) -> Fields:
+    try:
+        fields = section.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        found = "" if first["type"] == "missing" else f", found {first['input']!r}"
+        raise ConfigError(f"{file}: {place}: {first['msg']}{found}") from error
+    unknown = sorted(name for name in _extra_names(fields) if name.rsplit(".", 1)[-1] not in INERT)
+    meaningful = [name for name in unknown if any(word in name.lower() for word in MEANINGFUL)]
+    if meaningful:
+        raise ConfigError(f"{file}: unknown fields that change what the model computes: {', '.join(meaningful)}")
+    if unknown:
+        logger.info("%s: fields not used: %s", file, ", ".join(unknown))
+    return fields
+
+
+def _extra_names(section: Section, prefix: str = "") -> list[str]:
+    names = [prefix + name for name in section.model_extra or ()]
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            names += _extra_names(value, f"{prefix}{name}.")
+    return names
+
+
+def _expect(file: str, field: str, found: float | None, expected: float) -> None:
+    if found is not None and not math.isclose(found, expected):
+        raise ConfigError(f"{file}: {field} is {found}, expected {expected} from the other fields")
+
+
+def _mscale(factor: float, mscale: float | None) -> float:
+    """YaRN's attention temperature: 0.1 * mscale * ln(factor) + 1 (section 3.4 of the paper, as in DeepSeek-V2)."""
+    return 0.1 * (mscale or 0.0) * math.log(factor) + 1.0
+
+
+def _yarn_magnitude(rope: HfRope) -> float:
+    """The multiplier of cos and sin, as transformers computes it (`_compute_yarn_parameters`)."""
+    if rope.attention_factor is not None:
+        return rope.attention_factor
+    if rope.mscale and rope.mscale_all_dim:
+        return _mscale(rope.factor, rope.mscale) / _mscale(rope.factor, rope.mscale_all_dim)
+    return _mscale(rope.factor, 1.0)
+
+
+def _native_activation_scheme(quantization: NativeQuantization | None) -> Literal["static", "dynamic"] | None:
+    if quantization is None:
+        return None
+    return "dynamic" if quantization.qscheme_act == "NO_SCALES" else "static"
