@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from sglang.srt.arg_groups.choices import add_attention_backend_choices
 from sglang.srt.arg_groups.model_override_base import register_model_override, resolving_view
 from sglang.srt.arg_groups.overrides import is_attention_backend_not_set
 from sglang.srt.configs.model_config import AttentionArch, ModelConfig
@@ -24,6 +25,7 @@ from transformers import Mistral4Config, PretrainedConfig
 
 from sgl_small4.checkpoint.files import opened, weight_files
 from sgl_small4.config import CONFIG_FILE, WEIGHT_FILES, Small4Config, checkpoint_format, is_small4
+from sgl_small4.cpu.platform import ATTENTION_BACKEND, bind_threads
 from sgl_small4.model.decoder import EntryClass
 
 
@@ -127,6 +129,20 @@ def restore_defaults(server_args, hf_config) -> dict[str, str]:
     return wanted
 
 
+@hook("sglang.srt.distributed.bootstrap._init_cpu_threads_env", HookType.REPLACE)
+def bind_threads_to_cores(*, local_omp_cpuid: str, dist_init_method: str | None = None) -> None:
+    """Upstream keeps a rank on its cores through an AMX kernel alone: elsewhere every rank would run on all cores."""
+    bind_threads(local_omp_cpuid)
+
+
+@hook("sglang.srt.configs.update_config.adjust_config_with_unaligned_cpu_tp", HookType.AROUND)
+def keep_sizes_on_cpu(adjust: Callable, model_config: ModelConfig, *args, **kwargs) -> ModelConfig:
+    """Upstream rounds head counts and expert sizes up to what its AMX kernels take; ours have no such need."""
+    return (
+        model_config if model_config.hf_text_config.model_type == "mistral4" else adjust(model_config, *args, **kwargs)
+    )
+
+
 @lru_cache(maxsize=32)
 def local_folder(model: str, revision: str | None) -> Path | None:
     """The folder with a Small 4's configuration files, from a path or a hub name; None for any other model."""
@@ -148,6 +164,8 @@ class MissingTarget(RuntimeError):
 def install() -> None:
     """Register the model class and apply every hook, once per process."""
     ModelRegistry.models[EntryClass.__name__] = EntryClass  # `register` would import all of upstream's models first
+    if is_cpu():
+        add_attention_backend_choices([ATTENTION_BACKEND])  # the backend itself: CpuPlatform.init_backend
     for entry in HOOKS:
         apply(entry)
 

@@ -38,9 +38,7 @@ def shares(ranks: int) -> str:
     if ranks >= len(available):
         return "|".join(str(available[rank % len(available)]) for rank in range(ranks))
     edges = [rank * len(available) // ranks for rank in range(ranks + 1)]
-    return "|".join(
-        ",".join(map(str, available[start:end])) for start, end in zip(edges[:-1], edges[1:], strict=True)
-    )
+    return "|".join(",".join(map(str, available[start:end])) for start, end in zip(edges[:-1], edges[1:], strict=True))
 
 
 def parse_cores(text: str) -> set[int]:

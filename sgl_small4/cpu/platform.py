@@ -1,41 +1,55 @@
 """The CPU platform: what SGLang asks of a device, and what a host needs before SGLang is imported."""
 
+from __future__ import annotations
+
 import importlib.util
-import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from sglang.srt.platforms.cpu import CpuDeviceMixin
 from sglang.srt.platforms.device_mixin import PlatformEnum
-from sglang.srt.platforms.interface import PlatformCapabilities, SRTPlatform
+from sglang.srt.platforms.interface import KVPoolKind, PlatformCapabilities, SRTPlatform
 
 from sgl_small4.cpu import host
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from sglang.srt.configs.model_config import ModelConfig
+    from sglang.srt.server_args import ServerArgs
 
+ENGINE = "SGLANG_USE_CPU_ENGINE"
 THREADS = "SGLANG_CPU_OMP_THREADS_BIND"
+ATTENTION_BACKEND = "small4_cpu"
 STAND_IN = Path(__file__).parent / "sgl_kernel"
-GIB = 1 << 30
+
+# SGLang's own default, 2048 and more, times a context of a million makes a request table of 8 GB.
+RUNNING_REQUESTS = 16
+# Positions go to 1,048,576; the published weights are meant to be served at this many.
+CONTEXT_LENGTH = 262_144
+# Room in the cache for one request of the whole context, or for this many tokens where the context is short.
+CACHE_TOKENS = 131_072
+# Of the memory that is free at the start, the cache may take this share: weights and activations need the rest.
+CACHE_SHARE = 0.25
 
 
 def install() -> bool:
     """Prepare this process for SGLang on a CPU; True where the CPU is the platform, False where an accelerator is.
 
-    Called from the platform entry point, that is before SGLang's first `is_cpu()` and before it imports `sgl_kernel`, in
-    the parent and in every spawned process. SGLANG_USE_CPU_ENGINE, when set, decides over what the host has.
+    Called from the platform entry point, that is before SGLang's first `is_cpu()` and before it imports `sgl_kernel`,
+    in the parent and in every spawned process. SGLANG_USE_CPU_ENGINE, when set, decides over what the host has.
     """
-    chosen = os.environ.get("SGLANG_USE_CPU_ENGINE")
+    chosen = os.environ.get(ENGINE)
     if chosen == "0" or (chosen is None and torch.accelerator.is_available()):
         return False
-    os.environ["SGLANG_USE_CPU_ENGINE"] = "1"
+    os.environ[ENGINE] = "1"
     _stand_in_for_sgl_kernel()
     return True
 
 
 def _stand_in_for_sgl_kernel() -> None:
-    """Make `import sgl_kernel` find the stand-in, with the installed package's folder as a second place for submodules."""
+    """Make `import sgl_kernel` find the stand-in, and submodules in the installed package's folder as well."""
     if "sgl_kernel" in sys.modules:
         return
     installed = importlib.util.find_spec("sgl_kernel")
@@ -51,7 +65,7 @@ def _stand_in_for_sgl_kernel() -> None:
     spec.loader.exec_module(module)
 
 
-def bind_threads(local_omp_cpuid: str, dist_init_method: str | None = None) -> None:
+def bind_threads(local_omp_cpuid: str) -> None:
     """Keep this rank on its cores: ``0,1`` or ``0-3``, one rank's part of SGLANG_CPU_OMP_THREADS_BIND.
 
     Threads that PyTorch starts later inherit the affinity of the thread that starts them.
@@ -61,6 +75,32 @@ def bind_threads(local_omp_cpuid: str, dist_init_method: str | None = None) -> N
         raise ValueError(f"{THREADS}: none of the cores {local_omp_cpuid} may be used by this process")
     os.sched_setaffinity(0, ids)
     torch.set_num_threads(min(len(ids), host.core_limit()))
+
+
+def _share_cores(ranks: int) -> None:
+    """Give each rank its cores, unless the user has: without this variable SGLang wants a NUMA node for each."""
+    if os.environ.get(THREADS) in (None, _shared[0]):
+        _shared[0] = os.environ[THREADS] = host.shares(ranks)
+
+
+_shared: list[str | None] = [
+    None
+]  # what `_share_cores` last wrote: another engine in this process may have other ranks
+
+
+def _is_ours(model: ModelConfig) -> bool:
+    """Whether this package's class serves the model."""
+    from sglang.srt.models.registry import ModelRegistry
+
+    served_by = ModelRegistry.models.get(model.hf_config.architectures[0])
+    return getattr(served_by, "__module__", "").startswith("sgl_small4.")
+
+
+def _cache_tokens(model: ModelConfig, context_length: int, ranks: int) -> int:
+    """How many tokens the cache should hold: see CACHE_TOKENS, within this rank's share of the free memory."""
+    latent = (model.kv_lora_rank + model.qk_rope_head_dim) * model.dtype.itemsize * model.num_hidden_layers
+    affordable = int(host.memory_available() * CACHE_SHARE) // (latent * ranks)
+    return min(max(context_length, CACHE_TOKENS), affordable)
 
 
 class CpuPlatform(CpuDeviceMixin, SRTPlatform):
@@ -83,6 +123,44 @@ class CpuPlatform(CpuDeviceMixin, SRTPlatform):
 
     def get_default_attention_backend(self) -> str:
         return "torch_native"
+
+    def get_kv_pool_cls(self, *, kind: KVPoolKind) -> type | None:
+        if kind != "mla":
+            return None
+        from sgl_small4.cpu.pool import LazyLatentPool  # imports SGLang's memory pools, which import the platform
+
+        return LazyLatentPool
+
+    def init_backend(self) -> None:
+        """Called once in each process that runs a model, before the model is made."""
+        from sglang.kernels.fused_op import BaseFusedOp
+        from sglang.srt.layers.attention.attention_registry import register_attention_backend
+        from sglang.srt.layers.quantization.unquant import UnquantizedFusedMoEMethod
+        from sglang.srt.models.deepseek_common.attention_backend_handler import AttentionBackendRegistry
+
+        from sgl_small4.cpu import attention, experts
+
+        register_attention_backend(ATTENTION_BACKEND)(attention.LatentAttentionBackend)
+        AttentionBackendRegistry.register(ATTENTION_BACKEND, attention.choose_form)
+        BaseFusedOp.register_oot_forward(UnquantizedFusedMoEMethod, experts.forward, self.get_dispatch_key_name())
+
+    def apply_server_args_defaults(self, server_args: ServerArgs) -> None:
+        """Fill in what the user left open; called in the parent, whose environment every rank inherits."""
+        from sglang.srt.arg_groups.overrides import model_config_of
+
+        ranks = server_args.dp_size * server_args.tp_size * server_args.pp_size
+        _share_cores(ranks)
+        if server_args.max_running_requests is None:
+            server_args.max_running_requests = RUNNING_REQUESTS
+        model = model_config_of(server_args)
+        if not _is_ours(model):
+            return
+        if server_args.attention_backend in (None, "intel_amx"):  # what SGLang has just put where nothing was named
+            server_args.attention_backend = ATTENTION_BACKEND
+        if server_args.context_length is None:
+            server_args.context_length = min(model.context_len, CONTEXT_LENGTH)
+        if server_args.max_total_tokens is None:
+            server_args.max_total_tokens = _cache_tokens(model, server_args.context_length, ranks)
 
     def get_torch_profiler_activity_str(self) -> str:
         return "CPU"
