@@ -98,7 +98,7 @@ def serving(host: Host) -> Serving:
         profile=name,
         profile_was_run=profile is not None and profile.run == "here",
         attention_backend=str(arguments.get("attention-backend", "the platform's default")),
-        kernels=_cpu_kernels() if on_cpu else "SGLang's own",
+        kernels="plain PyTorch" if on_cpu else "SGLang's own",
         arguments=arguments,
     )
 
