@@ -17,6 +17,7 @@ from sglang.srt.arg_groups.model_override_base import register_model_override, r
 from sglang.srt.arg_groups.overrides import is_attention_backend_not_set
 from sglang.srt.configs.model_config import AttentionArch, ModelConfig
 from sglang.srt.configs.model_config_parser_registry import ModelConfigParserBase, register_model_config_parser
+from sglang.srt.entrypoints.openai import chat_encoding_adapters
 from sglang.srt.models.registry import ModelRegistry
 from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 from sglang.srt.runtime_context import get_platform
@@ -27,6 +28,7 @@ from sgl_small4.checkpoint.files import opened, weight_files
 from sgl_small4.config import CONFIG_FILE, WEIGHT_FILES, Small4Config, checkpoint_format, is_small4
 from sgl_small4.cpu.platform import ATTENTION_BACKEND, bind_threads
 from sgl_small4.model.decoder import EntryClass
+from sgl_small4.prompt import chat
 
 
 class Hook(NamedTuple):
@@ -143,6 +145,46 @@ def keep_sizes_on_cpu(adjust: Callable, model_config: ModelConfig, *args, **kwar
     )
 
 
+@hook("sglang.srt.entrypoints.openai.chat_encoding.resolve_chat_encoding_spec", HookType.AROUND)
+def encode_chats_ourselves(resolve: Callable, *, hf_config, **kwargs) -> str | None:
+    """Upstream would render a template to text and encode that, where a user's text can become control ids."""
+    return chat.SPEC if chat.is_ours(hf_config) else resolve(hf_config=hf_config, **kwargs)
+
+
+@hook("sglang.srt.entrypoints.openai.chat_encoding.spec_renders_prompt_ids", HookType.AROUND)
+def send_ids(renders: Callable, spec: str | None) -> bool:
+    """A fixed list upstream: with a multimodal class an empty text would be sent instead of the prompt's ids."""
+    return spec == chat.SPEC or renders(spec)
+
+
+@hook("sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat._get_reasoning_from_request", HookType.AROUND)
+def know_two_efforts(decide: Callable, handler, request) -> bool:
+    """Upstream takes every effort but none for reasoning and gates grammars by it; the model knows none and high."""
+    if handler.chat_encoding_spec == chat.SPEC:
+        chat.settle_effort(request)
+    return decide(handler, request)
+
+
+@hook("sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat._build_chat_response", HookType.AROUND)
+def report_effort(build: Callable, handler, *args):
+    """Upstream counts reasoning tokens by a parser flag's text, and says nowhere which effort was used."""
+    ours = handler.chat_encoding_spec == chat.SPEC
+    return chat.build_response(build, handler, *args) if ours else build(handler, *args)
+
+
+@hook("sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat._generate_stream_content", HookType.AROUND)
+def count_streamed_trace(generate: Callable, handler, **step):
+    """The streamed twin of `report_effort`; the effort itself is in the adapter's first chunk."""
+    ours = handler.chat_encoding_spec == chat.SPEC
+    return chat.stream_content(generate, handler, **step) if ours else generate(handler, **step)
+
+
+@hook("fastapi.exceptions.RequestValidationError.__init__", HookType.BEFORE)
+def list_efforts(_error, errors, **_kwargs) -> None:
+    """An effort of another type never reaches the handler: pydantic refuses it and names values that are not ours."""
+    chat.refuse_effort(errors)
+
+
 @lru_cache(maxsize=32)
 def local_folder(model: str, revision: str | None) -> Path | None:
     """The folder with a Small 4's configuration files, from a path or a hub name; None for any other model."""
@@ -166,6 +208,7 @@ def install() -> None:
     ModelRegistry.models[EntryClass.__name__] = EntryClass  # `register` would import all of upstream's models first
     if is_cpu():
         add_attention_backend_choices([ATTENTION_BACKEND])  # the backend itself: CpuPlatform.init_backend
+    chat_encoding_adapters._BUILDERS[chat.SPEC] = {"builtin": chat.build_adapter}
     for entry in HOOKS:
         apply(entry)
 

@@ -133,6 +133,8 @@ def _message(index: int, message: Message) -> dict[str, Any]:
         raise PromptError(f"messages[{index}]: a {role} message needs content.")
     if not isinstance(content, str | list | None):
         raise PromptError(f"messages[{index}]: content must be a text or a list of chunks.")
+    if message.get("tools"):
+        raise PromptError(f"messages[{index}]: tools are given with the request, not with a message.")
     if isinstance(content, list):
         content = [_chunk(index, chunk) for chunk in content]
     if role == "assistant" and not (content or message.get("tool_calls") or _trace(message)):
@@ -149,11 +151,19 @@ def _chunk(index: int, chunk: object) -> dict[str, Any]:
         raise PromptError(f"messages[{index}]: this checkpoint is served for text only, it takes no images.")
     if chunk.get("type") in ("input_audio", "audio_url"):
         raise PromptError(f"messages[{index}]: this model takes no audio.")
-    thinking = chunk.get("thinking")
-    if chunk.get("type") == "thinking" and isinstance(thinking, list):
-        # Mistral's API nests text chunks in a thinking chunk; mistral_common takes the plain text.
-        return {**chunk, "thinking": "".join(part["text"] for part in thinking if part.get("type") == "text")}
+    if chunk.get("type") in ("thinking", "reasoning"):
+        return {"type": "thinking", "thinking": _thought(index, chunk)}
     return dict(chunk)
+
+
+def _thought(index: int, chunk: Message) -> str:
+    """The text of a thinking chunk: a plain text, or text chunks as Mistral's API nests them."""
+    thought = chunk.get("thinking") or chunk.get("text") or ""
+    if isinstance(thought, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in thought):
+        thought = "".join(part["text"] for part in thought)
+    if not isinstance(thought, str):
+        raise PromptError(f"messages[{index}]: a thinking chunk holds a text or text chunks, got {thought!r:.80}.")
+    return thought
 
 
 def _trace(message: Message) -> str | None:

@@ -165,7 +165,7 @@ class ReplyParser:
 
     def _spell_out(self, pieces: list[Piece]) -> None:
         """A call section that saw no [ARGS]: an array of calls, or no call at all."""
-        calls, rest = _array_of_calls(self._name)
+        calls, rest = array_of_calls(self._name)
         for call in calls:
             pieces.append(Piece(self._segment, "call", call.text, call.name))
             self._segment += 1
@@ -173,7 +173,7 @@ class ReplyParser:
             pieces.append(Piece(self._segment, "answer", rest))
 
 
-def _array_of_calls(text: str) -> tuple[list[Segment], str]:
+def array_of_calls(text: str) -> tuple[list[Segment], str]:
     """The calls of `[{"name": .., "arguments": ..}, ..]`, also of one that was cut, and the text that is none."""
     if not text.lstrip().startswith("["):
         return [], text

@@ -16,7 +16,7 @@ VOCABULARY = 12_000  # text tokens of the twins that are compared; the real file
 
 
 def special_table() -> list[dict]:
-    """The v15 special table: mistral_common lists the names in the order of their published ids."""
+    """The control tokens that v15 has; the ids are this file's own, since nothing may rely on published ones."""
     return [{"rank": id, "token_str": name.value, "is_control": True} for id, name in enumerate(SpecialTokens)]
 
 

@@ -1,0 +1,236 @@
+"""The conversation format as SGLang's chat encoding: ids in and ids out on the chat routes, whatever the parser flags.
+
+SGLang's own route renders a template to text and splits the answer's text again; here `encode_messages` gives the ids
+of format.py and the output is parsed from ids by parse.py. What a client sees:
+
+- `reasoning_content` is the trace, `content` the answer, `tool_calls` the calls, with ids of nine letters or digits;
+- `metadata.reasoning_effort` says which effort was used, in the response and in the first chunk of a stream;
+- `usage.reasoning_tokens` counts the ids of the trace.
+
+The protocol is `ChatEncodingAdapter` in sglang/srt/entrypoints/openai/chat_encoding_adapters.py; plugin.py selects it
+and hangs the functions at the end of this file on the chat handler.
+"""
+
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from huggingface_hub import snapshot_download
+from sglang.srt.entrypoints.openai.chat_encoding_adapters import (
+    ChatEncodingAdapterContext,
+    select_new_output_ids,
+    token_output_sse_chunks,
+)
+from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest, FunctionResponse, ToolCall, ToolChoice
+from sglang.srt.function_call.core_types import ToolCallItem
+from sglang.srt.runtime_context import get_serving
+
+from sgl_small4.prompt.format import PromptError, PromptFormat, effort_of
+from sgl_small4.prompt.stream import CallDelta, Delta, ReplyStream, Wishes
+
+SPEC = "small4"
+
+
+def is_ours(hf_config: Any) -> bool:
+    """Whether a served configuration is Small 4's, by the model type of its text part."""
+    text = getattr(hf_config, "text_config", None) or hf_config
+    return getattr(text, "model_type", None) == "mistral4"
+
+
+def build_adapter(context: ChatEncodingAdapterContext) -> "Small4ChatEncoding | None":
+    """The adapter for the served checkpoint; None where the server runs without a tokenizer."""
+    if context.tokenizer is None:
+        return None
+    name = get_serving().tokenizer_path or context.model_path
+    folder = Path(name)
+    if not folder.is_dir():
+        files = ["tekken.json", "tokenizer.json"]
+        folder = Path(snapshot_download(name, revision=context.revision, allow_patterns=files))
+    return Small4ChatEncoding(PromptFormat.from_folder(folder))
+
+
+class Small4ChatEncoding:
+    """Both directions of the format, as the chat routes call them."""
+
+    collects_openai_media = False
+    strict_tool_call_arguments = False  # mistral_common takes arguments that are no JSON
+
+    def __init__(self, format: PromptFormat) -> None:
+        self._format = format
+
+    @property
+    def output(self) -> "Small4ChatEncoding":
+        return self
+
+    def encode_messages(self, *, request: ChatCompletionRequest, tools: list[dict] | None, **_: Any) -> list[int]:
+        """The prompt's ids, from the request's own messages: the handler's copy went through a lossy JSON parser."""
+        messages = [message.model_dump() for message in request.messages]
+        return self._format.encode(
+            messages,
+            tools,
+            effort_of(request.reasoning_effort),
+            continue_final_message=request.continue_final_message or bool(messages[-1].get("prefix")),
+        )
+
+    def trace_tokens(self, output_ids: list[int]) -> int:
+        """How many of the output ids stand in a trace."""
+        stream = ReplyStream(self._format, Wishes())
+        stream.feed(output_ids)
+        return stream.trace_tokens
+
+    def parse_chat_response(
+        self, *, request: ChatCompletionRequest, output_ids: list[int], finish_reason: dict[str, Any]
+    ) -> tuple[str | None, str, list[ToolCall] | None, dict[str, Any]]:
+        """Trace, answer, calls and finish reason of one choice, whole."""
+        reply = ReplyStream(self._format, _wishes(request)).finish(output_ids, finish_reason.get("matched"))
+        if reply.calls and finish_reason["type"] == "stop":
+            finish_reason = {**finish_reason, "type": "tool_calls"}
+        return reply.trace or None, reply.answer, [_tool_call(call) for call in reply.calls] or None, finish_reason
+
+    def stream_chat_chunks(
+        self,
+        *,
+        content: dict[str, Any],
+        index: int,
+        request: ChatCompletionRequest,
+        created: int,
+        parser_dict: dict[int, ReplyStream],
+        has_tool_calls: dict[int, bool],
+        choice_logprobs: dict | None,
+        finish_reason_type: str | None,
+        usage: dict[str, Any] | None,
+    ) -> list[str]:
+        """The events of one step of one choice."""
+        first = index not in parser_dict
+        if first:
+            parser_dict[index] = ReplyStream(self._format, _wishes(request))
+        stream = parser_dict[index]
+        delta = _step(stream, content, content["meta_info"]["finish_reason"])
+        has_tool_calls[index] = has_tool_calls.get(index, False) or bool(delta.calls)
+        if usage is not None:
+            usage = usage | _reasoning_usage(stream.trace_tokens)
+        fields = {"chunk_id": content["meta_info"]["id"], "created": created, "model": request.model, "index": index}
+        chunks = token_output_sse_chunks(
+            **fields,
+            usage=usage,
+            logprobs=choice_logprobs,
+            reasoning=delta.trace,
+            content=delta.answer,
+            tool_calls=[_tool_call(call) for call in delta.calls],
+        )
+        return [_effort_event(request, **fields), *chunks] if first else chunks
+
+    def parse_responses_output(
+        self, *, output_ids: list[int], finish_reason: dict[str, Any] | None, **_: Any
+    ) -> tuple[str, str, list[ToolCallItem]]:
+        """Trace, answer and calls for /v1/responses."""
+        reply = ReplyStream(self._format, Wishes()).finish(output_ids, (finish_reason or {}).get("matched"))
+        return reply.trace, reply.answer, [_tool_call_item(call) for call in reply.calls]
+
+    def new_responses_stream(self, **_: Any) -> "ResponsesStream":
+        return ResponsesStream(ReplyStream(self._format, Wishes()))
+
+
+class ResponsesStream:
+    """The same steps as /v1/responses takes them."""
+
+    def __init__(self, stream: ReplyStream) -> None:
+        self._stream = stream
+
+    def step(self, chunk: dict[str, Any], finish_reason: dict[str, Any] | None) -> tuple[str, str, list[ToolCallItem]]:
+        delta = _step(self._stream, chunk, finish_reason)
+        return delta.trace, delta.answer, [_tool_call_item(call) for call in delta.calls]
+
+
+def _step(stream: ReplyStream, content: Mapping[str, Any], finish_reason: dict[str, Any] | None) -> Delta:
+    new_ids = select_new_output_ids(
+        output_ids=content.get("output_ids") or [],
+        num_consumed_tokens=stream.consumed_tokens,
+        completion_tokens=content["meta_info"]["completion_tokens"],
+        finish_reason_type=finish_reason["type"] if finish_reason else None,
+        incremental=get_serving().incremental_streaming_output,
+    )
+    return stream.finish(new_ids, finish_reason.get("matched")) if finish_reason else stream.feed(new_ids)
+
+
+def _wishes(request: ChatCompletionRequest) -> Wishes:
+    stop = request.stop or ()
+    return Wishes(
+        stops=(stop,) if isinstance(stop, str) else tuple(stop),
+        keep_stop=request.no_stop_trim,
+        forced_calls=request.tool_choice == "required" or isinstance(request.tool_choice, ToolChoice),
+        separate_trace=request.separate_reasoning,
+        stream_trace=request.stream_reasoning,
+    )
+
+
+def _tool_call(call: CallDelta) -> ToolCall:
+    return ToolCall(id=call.id, index=call.index, function=FunctionResponse(name=call.name, arguments=call.arguments))
+
+
+def _tool_call_item(call: CallDelta) -> ToolCallItem:
+    return ToolCallItem(tool_index=call.index, name=call.name, parameters=call.arguments)
+
+
+def _reasoning_usage(trace_tokens: int) -> dict[str, Any]:
+    details = {"reasoning_tokens": trace_tokens} if trace_tokens else None
+    return {"reasoning_tokens": trace_tokens, "completion_tokens_details": details}
+
+
+def _effort_event(request: ChatCompletionRequest, *, chunk_id: str, created: int, model: str, index: int) -> str:
+    chunk = {
+        "id": chunk_id,
+        "object": "chat.completion.chunk",
+        "created": created,
+        "model": model,
+        "choices": [{"index": index, "delta": {"reasoning_content": None}, "logprobs": None, "finish_reason": None}],
+        "metadata": {"reasoning_effort": effort_of(request.reasoning_effort)},
+    }
+    return f"data: {json.dumps(chunk)}\n\n"
+
+
+def settle_effort(request: ChatCompletionRequest) -> None:
+    """Replace the client's effort by the model's, before the handler asks whether the request reasons."""
+    request.reasoning_effort = effort_of(request.reasoning_effort)
+
+
+def build_response(build, chat, request: ChatCompletionRequest, ret: list[dict[str, Any]], created: int):
+    """A whole response, with the trace's tokens counted by id and the effort that was used."""
+    for item in ret:
+        item["meta_info"]["reasoning_tokens"] = chat.encoding_adapter.trace_tokens(item["output_ids"])
+    response = build(chat, request, ret, created)
+    response.metadata = {**(response.metadata or {}), "reasoning_effort": effort_of(request.reasoning_effort)}
+    return response
+
+
+async def stream_content(generate, chat, **step: Any) -> AsyncIterator[str]:
+    """One step of a stream; the count of the trace's tokens goes where the handler sums up the usage."""
+    async for chunk in generate(chat, **step):
+        yield chunk
+    index = step["index"]
+    step["reasoning_tokens"][index] = step["parser_dict"][index].trace_tokens
+
+
+def refuse_effort(errors: list[Mapping[str, Any]]) -> None:
+    """Answer a request whose effort did not pass the route's own types with the list of what is accepted.
+
+    Raises HTTPException (400) when this process serves a Small 4, one of pydantic's `errors` is about the effort, and
+    the effort is not ours.
+    """
+    server = sys.modules.get("sglang.srt.entrypoints.http_server")
+    state = server.get_global_state() if server else None
+    if state is None or not is_ours(state.tokenizer_manager.model_config.hf_config):
+        return
+    for error in errors:
+        if "effort" not in " ".join(map(str, (*error.get("loc", ()), error.get("msg", "")))):
+            continue
+        value = error.get("input")
+        if isinstance(value, Mapping):
+            value = (value.get("reasoning") or {}).get("effort", value.get("reasoning_effort"))
+        try:
+            effort_of(value)
+        except PromptError as refusal:
+            raise HTTPException(status_code=400, detail=str(refusal)) from refusal

@@ -1,0 +1,149 @@
+"""One choice of a chat request on its way to a client: parsed pieces as OpenAI's fields, with stop strings cut off."""
+
+import secrets
+import string
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from sgl_small4.prompt.format import PromptFormat
+from sgl_small4.prompt.parse import Piece, ReplyParser, array_of_calls
+
+CALL_ID_LETTERS = string.ascii_letters + string.digits
+
+
+@dataclass
+class CallDelta:
+    """A part of call number `index`. `id` and `name` stand on the first part of a call alone."""
+
+    index: int
+    arguments: str
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass
+class Delta:
+    """What one step adds; of a whole reply, everything."""
+
+    trace: str = ""
+    answer: str = ""
+    calls: list[CallDelta] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a request says about the form of its reply.
+
+    `forced_calls`: a grammar made the answer a JSON array of calls (tool_choice required, or a named tool), so the
+    answer's text is read as calls. Nobody but the grammar could have written it.
+    """
+
+    stops: tuple[str, ...] = ()
+    keep_stop: bool = False
+    forced_calls: bool = False
+    separate_trace: bool = True
+    stream_trace: bool = True
+
+
+class ReplyStream:
+    """Feed it output ids as they come; each step gives what it adds for the client."""
+
+    def __init__(self, format: PromptFormat, wishes: Wishes) -> None:
+        self._parser = ReplyParser(format)
+        self._wishes = wishes
+        # The end of the text waits for as long as it may be the beginning of a stop string.
+        self._held_back = max((len(stop) for stop in wishes.stops), default=1) - 1
+        self._tail: Piece | None = None
+        self._waiting_trace = ""
+        self._forced_text = ""
+        self._call_numbers: dict[int, int] = {}  # segment to index
+        self._finished = False
+        self.consumed_tokens = 0
+
+    @property
+    def trace_tokens(self) -> int:
+        return self._parser.trace_tokens
+
+    def feed(self, ids: Sequence[int]) -> Delta:
+        self.consumed_tokens += len(ids)
+        return self._delta(self._release(self._parser.feed(ids), self._held_back))
+
+    def finish(self, ids: Sequence[int] = (), matched: object = None) -> Delta:
+        """The last ids. `matched` is what ended the reply: a stop string, a token id, or None."""
+        if self._finished:
+            return Delta()  # SGLang repeats the end of a choice while others go on
+        self._finished = True
+        self.consumed_tokens += len(ids)
+        keep = self._wishes.keep_stop
+        if ids and ids[-1] == matched and not keep:
+            ids = ids[:-1]
+        pieces = self._release([*self._parser.feed(ids), *self._parser.finish()], held_back=None)
+        if self._tail is not None:
+            text = self._tail.text
+            if isinstance(matched, str) and (at := text.find(matched)) >= 0:
+                text = text[: at + len(matched) if keep else at]
+            pieces.append(replace(self._tail, text=text))
+        delta = self._delta(pieces)
+        delta.trace += self._waiting_trace
+        if self._forced_text:
+            self._read_forced_calls(delta)
+        return delta
+
+    def _release(self, pieces: Iterable[Piece], held_back: int | None) -> list[Piece]:
+        """Pass pieces on, but for the last `held_back` characters of the segment that is open (None: all of them)."""
+        released = []
+        for piece in pieces:
+            tail = self._tail
+            if tail is not None and tail.segment == piece.segment:
+                piece = replace(piece, text=tail.text + piece.text)
+            elif tail is not None and tail.text:
+                released.append(tail)
+            cut = 0 if held_back is None else max(len(piece.text) - held_back, 0)
+            released.append(replace(piece, text=piece.text[:cut]))
+            self._tail = replace(piece, text=piece.text[cut:])
+        return released
+
+    def _delta(self, pieces: Iterable[Piece]) -> Delta:
+        delta = Delta()
+        for piece in pieces:
+            if piece.kind == "trace" and self._wishes.separate_trace:
+                self._waiting_trace += piece.text
+                if self._wishes.stream_trace:
+                    self._pass_trace(delta)
+                continue
+            self._pass_trace(delta)
+            if piece.kind == "call":
+                self._call(delta, piece)
+            elif self._wishes.forced_calls and piece.kind == "answer":
+                self._forced_text += piece.text
+            else:
+                delta.answer += piece.text
+        return delta
+
+    def _pass_trace(self, delta: Delta) -> None:
+        delta.trace += self._waiting_trace
+        self._waiting_trace = ""
+
+    def _call(self, delta: Delta, piece: Piece) -> None:
+        known = piece.segment in self._call_numbers
+        index = self._call_numbers.setdefault(piece.segment, len(self._call_numbers))
+        if not known:
+            delta.calls.append(CallDelta(index, piece.text, id=_call_id(), name=piece.name))
+        elif delta.calls and delta.calls[-1].index == index:
+            delta.calls[-1].arguments += piece.text
+        elif piece.text:
+            delta.calls.append(CallDelta(index, piece.text))
+
+    def _read_forced_calls(self, delta: Delta) -> None:
+        # With --tool-call-parser mistral the grammar spells the marker out before the array.
+        calls, rest = array_of_calls(self._forced_text.strip().removeprefix("[TOOL_CALLS]"))
+        delta.answer += rest
+        for call in calls:
+            number = len(self._call_numbers)
+            self._call_numbers[-1 - number] = number  # no segment of the parser's
+            delta.calls.append(CallDelta(number, call.text, id=_call_id(), name=call.name))
+
+
+def _call_id() -> str:
+    """Mistral's form: nine letters or digits."""
+    return "".join(secrets.choice(CALL_ID_LETTERS) for _ in range(9))
