@@ -23,7 +23,7 @@ WEIGHT_FILES: dict[Format, str] = {"native": "consolidated*.safetensors", "hf": 
 MEANINGFUL = ("rope", "yarn", "scal", "attention", "attn", "head", "expert", "moe", "router", "quant", "norm", "window")
 # Fields that describe the file, the training or the tokenizer and not what the served model computes.
 INERT = frozenset(
-    "architectures model_type dtype torch_dtype transformers_version _name_or_path use_cache initializer_range "
+    "architectures model_type transformers_version _name_or_path use_cache initializer_range "
     "pretraining_tp output_router_logits attention_dropout router_aux_loss_coef bos_token_id eos_token_id pad_token_id "
     "intermediate_size num_local_experts return_dict output_hidden_states output_attentions chunk_size_feed_forward "
     "is_encoder_decoder problem_type id2label label2id name_or_path checkpoint_format _attn_implementation_autoset "
@@ -31,6 +31,7 @@ INERT = frozenset(
 )
 
 Fields = TypeVar("Fields", bound="Section")
+Dtype = Literal["bfloat16", "float16", "float32"]
 Size = Annotated[int, Field(gt=0)]
 Number = Annotated[float, Field(ge=0)]
 One = Annotated[float, Field(ge=1, le=1)]
@@ -109,6 +110,8 @@ class HfText(Section):
     rope_parameters: HfRope
     quantization_config: HfQuantization | None = None
     stored_quantization: Literal["static", "dynamic"] | None = None  # ours: FP8 in the files, dequantised at load
+    dtype: Dtype | None = None
+    torch_dtype: Dtype | None = None
 
 
 class NativeYarn(Section):
@@ -209,6 +212,7 @@ class Small4Config:
     rope: Rope
     quantization: Literal["static", "dynamic"] | None  # FP8 per tensor in the files, by how activations are scaled
     unquantized_modules: tuple[str, ...]
+    dtype: Dtype
     has_vision: bool
     source: Format
 
@@ -286,6 +290,7 @@ class Small4Config:
             ),
             quantization=quantization.activation_scheme if quantization else fields.stored_quantization,
             unquantized_modules=tuple(quantization.modules_to_not_convert or ()) if quantization else (),
+            dtype=fields.dtype or fields.torch_dtype or data.get("dtype") or "bfloat16",
             has_vision="vision_config" in data,
             source="hf",
         )
@@ -293,7 +298,9 @@ class Small4Config:
     @classmethod
     def from_served(cls, config: Any) -> Self:
         """Read the configuration object that SGLang carries, after its overrides; what SGLang added to it is passed over."""
-        return cls.from_hf({name: getattr(config, name) for name in HfText.model_fields if hasattr(config, name)})
+        names = HfText.model_fields.keys() - {"torch_dtype"}
+        fields = {name: getattr(config, name) for name in names if hasattr(config, name)}
+        return cls.from_hf(fields | {"dtype": str(config.dtype).removeprefix("torch.")})
 
     @classmethod
     def from_native(cls, data: dict[str, Any], file: str = "params.json") -> Self:
@@ -338,6 +345,7 @@ class Small4Config:
             ),
             quantization=_native_activation_scheme(fields.quantization),
             unquantized_modules=(),
+            dtype="bfloat16",  # params.json does not say; SGLang's --dtype overrides
             has_vision=fields.vision_encoder is not None,
             source="native",
         )
