@@ -217,14 +217,18 @@ def apply(entry: Hook) -> None:
     """Apply one hook now; raises MissingTarget when the symbol is not there.
 
     `HookRegistry.apply_hooks` would log the failure and go on, and would skip a target that another plugin has hooked;
-    `_apply_target` is the part of it that does the work and raises.
+    `_apply_target` is the part of it that does the work.
     """
+    find(entry.target)
     source = HookSource(plugin_name="sgl_small4", dist_name="sgl-small4")
-    try:
-        HookRegistry._apply_target(entry.target, [(entry.kind, entry.function, source)])
-    except (ImportError, AttributeError) as error:
-        raise MissingTarget(
-            f"this release of sglang has no {entry.target} ({error}); install sglang==0.5.23"
-        ) from error
-    if not hasattr(pkgutil.resolve_name(entry.target), "__wrapped__"):
+    HookRegistry._apply_target(entry.target, [(entry.kind, entry.function, source)])
+    if not hasattr(find(entry.target), "__wrapped__"):
         raise MissingTarget(f"the hook on {entry.target} did not take")
+
+
+def find(target: str) -> object:
+    """The upstream symbol with this dotted name; raises MissingTarget when the installed SGLang has none."""
+    try:
+        return pkgutil.resolve_name(target)
+    except (ImportError, AttributeError) as error:
+        raise MissingTarget(f"this sglang has no {target} ({error}); install sglang==0.5.23") from error
