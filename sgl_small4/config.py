@@ -187,7 +187,8 @@ class Rope:
     beta_slow: float
     magnitude: float  # multiplies cos and sin
     query_scale_beta: float  # query at position p times 1 + beta * ln(1 + floor(p / original_max_position_embeddings))
-    softmax_mscale: float  # the softmax scale is multiplied by its square
+    mscale_all_dim: float  # of YaRN's temperature, which scales the softmax only where the next field is true
+    apply_yarn_scaling: bool
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,8 @@ class Small4Config:
         `rope_parameters.apply_yarn_scaling: true` in an HF config. The published HF config has `mscale_all_dim: 1.0`
         all the same, and folding it in costs accuracy (sglang PR 26203).
         """
-        return self.qk_head_dim**-0.5 * self.rope.softmax_mscale**2
+        mscale = _mscale(self.rope.factor, self.rope.mscale_all_dim) if self.rope.apply_yarn_scaling else 1.0
+        return self.qk_head_dim**-0.5 * mscale**2
 
     @classmethod
     def from_folder(cls, folder: Path | str) -> Self:
@@ -247,13 +249,11 @@ class Small4Config:
             text = {**text, "quantization_config": data["quantization_config"]}
         fields = _validate(HfText, text, file)
         rope, rope_dim = fields.rope_parameters, fields.qk_rope_head_dim
-        dims = fields.qk_nope_head_dim + fields.qk_rope_head_dim
+        dims = fields.qk_nope_head_dim + rope_dim
         _expect(file, "num_key_value_heads", fields.num_key_value_heads, fields.num_attention_heads)
         _expect(file, "head_dim", fields.head_dim, dims)
         _expect(file, "qk_head_dim", fields.qk_head_dim, dims)
-        _expect(
-            file, "rope_parameters.partial_rotary_factor", rope.partial_rotary_factor, fields.qk_rope_head_dim / dims
-        )
+        _expect(file, "rope_parameters.partial_rotary_factor", rope.partial_rotary_factor, rope_dim / dims)
         if rope.apply_yarn_scaling and not rope.mscale_all_dim:
             raise ConfigError(f"{file}: rope_parameters.apply_yarn_scaling is true, which needs mscale_all_dim above 0")
         if rope.mscale_all_dim and not rope.apply_yarn_scaling:
@@ -286,7 +286,8 @@ class Small4Config:
                 beta_slow=rope.beta_slow,
                 magnitude=_yarn_magnitude(rope),
                 query_scale_beta=rope.llama_4_scaling_beta,
-                softmax_mscale=_mscale(rope.factor, rope.mscale_all_dim) if rope.apply_yarn_scaling else 1.0,
+                mscale_all_dim=rope.mscale_all_dim or 0.0,
+                apply_yarn_scaling=rope.apply_yarn_scaling,
             ),
             quantization=quantization.activation_scheme if quantization else fields.stored_quantization,
             unquantized_modules=tuple(quantization.modules_to_not_convert or ()) if quantization else (),
@@ -297,7 +298,7 @@ class Small4Config:
 
     @classmethod
     def from_served(cls, config: Any) -> Self:
-        """Read the configuration object that SGLang carries, after its overrides; what SGLang added to it is passed over."""
+        """Read the configuration object that SGLang carries, after its overrides and without SGLang's additions."""
         names = HfText.model_fields.keys() - {"torch_dtype"}
         fields = {name: getattr(config, name) for name in names if hasattr(config, name)}
         return cls.from_hf(fields | {"dtype": str(config.dtype).removeprefix("torch.")})
@@ -341,7 +342,8 @@ class Small4Config:
                 beta_slow=yarn.alpha,
                 magnitude=1.0,
                 query_scale_beta=fields.llama_4_scaling.beta,
-                softmax_mscale=_mscale(yarn.factor, 1.0) if yarn.apply_scale else 1.0,
+                mscale_all_dim=1.0,
+                apply_yarn_scaling=yarn.apply_scale,
             ),
             quantization=_native_activation_scheme(fields.quantization),
             unquantized_modules=(),
@@ -356,7 +358,6 @@ class Small4Config:
         With `dequantize` the layers are built unquantised and the loader multiplies FP8 weights by their scales.
         """
         rope = self.rope
-        scaled = rope.softmax_mscale != 1.0
         fields: dict[str, Any] = {
             "architectures": ["Mistral4ForCausalLM"],
             "model_type": "mistral4",
@@ -389,14 +390,14 @@ class Small4Config:
                 "max_position_embeddings": self.max_position_embeddings,
                 "beta_fast": rope.beta_fast,
                 "beta_slow": rope.beta_slow,
-                "mscale": 1.0 if scaled else 0.0,
-                "mscale_all_dim": (rope.softmax_mscale - 1.0) / (0.1 * math.log(rope.factor)) if scaled else 0.0,
+                "mscale": 1.0,
+                "mscale_all_dim": rope.mscale_all_dim,
                 "attention_factor": rope.magnitude,
                 "llama_4_scaling_beta": rope.query_scale_beta,
                 "partial_rotary_factor": self.qk_rope_head_dim / self.qk_head_dim,
             },
         }
-        if scaled:  # only then, because transformers warns of a field it does not know
+        if rope.apply_yarn_scaling:  # only then, because transformers warns of a field it does not know
             fields["rope_parameters"]["apply_yarn_scaling"] = True
         if self.quantization and dequantize:
             fields["stored_quantization"] = self.quantization
@@ -412,7 +413,7 @@ class Small4Config:
     def to_native(self) -> dict[str, Any]:
         """The same configuration in the words of `params.json`; raises ConfigError for what those cannot say."""
         rope = self.rope
-        if rope.magnitude != 1.0 or rope.softmax_mscale not in (1.0, _mscale(rope.factor, 1.0)):
+        if rope.magnitude != 1.0 or (rope.apply_yarn_scaling and rope.mscale_all_dim != 1.0):
             raise ConfigError("params.json cannot express this checkpoint's attention_factor or mscale_all_dim")
         fields: dict[str, Any] = {
             "dim": self.hidden_size,
@@ -436,7 +437,7 @@ class Small4Config:
                 "original_max_position_embeddings": rope.original_max_position_embeddings,
                 "beta": rope.beta_fast,
                 "alpha": rope.beta_slow,
-                "apply_scale": rope.softmax_mscale != 1.0,
+                "apply_scale": rope.apply_yarn_scaling,
             },
             "llama_4_scaling": {
                 "original_max_position_embeddings": rope.original_max_position_embeddings,
@@ -540,9 +541,9 @@ def _expect(file: str, field: str, found: float | None, expected: float) -> None
         raise ConfigError(f"{file}: {field} is {found}, expected {expected} from the other fields")
 
 
-def _mscale(factor: float, mscale: float | None) -> float:
+def _mscale(factor: float, mscale: float) -> float:
     """YaRN's attention temperature: 0.1 * mscale * ln(factor) + 1 (section 3.4 of the paper, as in DeepSeek-V2)."""
-    return 0.1 * (mscale or 0.0) * math.log(factor) + 1.0
+    return 0.1 * mscale * math.log(factor) + 1.0
 
 
 def _yarn_magnitude(rope: HfRope) -> float:

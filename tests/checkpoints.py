@@ -1,8 +1,8 @@
 """Small random checkpoints in both formats, written in exactly the published naming.
 
-`Checkpoint` holds canonical tensors (see `sgl_small4.checkpoint.names`); `write_hf` and `write_native` spell them as the
-published files do, on their own and not through the package's conversion, so that loading is tested against an
-independent statement of the names.
+`Checkpoint` holds canonical tensors (see `sgl_small4.checkpoint.names`); `write_hf` and `write_native` spell them as
+the published files do, on their own and not through the package's conversion, so that loading is tested against
+an independent statement of the names.
 """
 
 import json

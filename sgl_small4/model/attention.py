@@ -153,7 +153,7 @@ class LatentAttention(nn.Module):
         forward_batch: ForwardBatch,
         rope_apart: bool,
     ) -> torch.Tensor:
-        """Attend in latent space; the backend writes the new rows to the cache. Returns [tokens, heads * v_head_dim]."""
+        """Attend in latent space; the backend caches the new rows. Returns [tokens, heads * v_head_dim]."""
         query_nope, query_rope = query.split((self.qk_nope_head_dim, self.qk_rope_head_dim), dim=-1)
         query_latent = torch.bmm(query_nope.transpose(0, 1), self.key_absorb).transpose(0, 1)  # [tokens, heads, rank]
         if rope_apart:

@@ -20,7 +20,9 @@ def oracle(checkpoint: Checkpoint) -> Mistral4ForCausalLM:
     with torch.device("meta"):
         model = Mistral4ForCausalLM(Mistral4Config(**config))
     model.to_empty(device="cpu")
-    model.load_state_dict({name: tensor.float() for name, tensor in whole.hf_tensors().items()}, strict=True, assign=True)
+    model.load_state_dict(
+        {name: tensor.float() for name, tensor in whole.hf_tensors().items()}, strict=True, assign=True
+    )
     model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
     return model.eval()
 

@@ -6,12 +6,16 @@ imported SGLang already (``forkserver``), which costs a second instead of twelve
 
 import multiprocessing
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
 
 ANSWER_TIME = 300  # seconds
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -26,16 +30,21 @@ class Request:
 
 
 def logits(folder: Path, requests: list[Request], **server_args) -> list[torch.Tensor]:
-    """For each request [pieces, vocab] float32: the logits after each piece. All requests take each step in one batch."""
+    """For each request [pieces, vocab] float32: the logits after each piece; all requests step in one batch."""
+    return [torch.from_numpy(rows) for rows in in_fresh_process(_run, str(folder), requests, server_args)]
+
+
+def in_fresh_process(function: Callable[..., Result], *arguments) -> Result:
+    """What a module's function returns, called in a process of its own; both sides of the call are pickled."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.model.preload"])
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(there, str(folder), requests, server_args))
+    process = context.Process(target=_answer, args=(there, function, arguments))
     process.start()
     there.close()
     try:
         if not here.poll(ANSWER_TIME):
-            raise TimeoutError(f"no logits within {ANSWER_TIME} s")
+            raise TimeoutError(f"no answer within {ANSWER_TIME} s")
         result = here.recv()
     except EOFError:
         process.join()
@@ -45,17 +54,17 @@ def logits(folder: Path, requests: list[Request], **server_args) -> list[torch.T
         process.join()
     if isinstance(result, BaseException):
         raise result
-    return [torch.from_numpy(rows) for rows in result]
+    return result
 
 
-def _serve(answer, folder: str, requests: list[Request], server_args: dict) -> None:
+def _answer(pipe, function: Callable, arguments: tuple) -> None:
     try:
-        answer.send([rows.numpy() for rows in _run(folder, requests, server_args)])
+        pipe.send(function(*arguments))
     except Exception as error:  # noqa: BLE001 - the parent raises it
-        answer.send(error)
+        pipe.send(error)
 
 
-def _run(folder: str, requests: list[Request], server_args: dict) -> list[torch.Tensor]:
+def _run(folder: str, requests: list[Request], server_args: dict) -> list[np.ndarray]:
     from sglang.srt.plugins import load_plugins
 
     load_plugins()
@@ -90,7 +99,7 @@ def _run(folder: str, requests: list[Request], server_args: dict) -> list[torch.
         for row, into in zip(rows.float().clone(), found, strict=True):
             into.append(row)
         done = ends
-    return [torch.stack(rows) for rows in found]
+    return [torch.stack(rows).numpy() for rows in found]
 
 
 def _model_runner(folder: str, length: int, count: int, server_args: dict):

@@ -161,8 +161,6 @@ def _layer_at(layer, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
     except StopIteration:
         pass
     mask = torch.where(torch.arange(hidden.shape[1])[None] <= rows[:, None], 0.0, -torch.inf)[None, None]
-    attended = attention(
-        normed[:, rows], (cos[:, rows], sin[:, rows]), mask, rows[None], past_key_values=cache
-    )[0]
+    attended = attention(normed[:, rows], (cos[:, rows], sin[:, rows]), mask, rows[None], past_key_values=cache)[0]
     hidden = hidden[:, rows] + attended
     return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
