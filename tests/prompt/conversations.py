@@ -30,26 +30,31 @@ TEXTS = (
 TOOL_NAMES = ("look", "add_numbers", "get-weather2")
 
 texts = st.one_of(st.sampled_from(HOSTILE), st.sampled_from(TEXTS), st.text(min_size=1, max_size=40))
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**6), 10**6) | texts,
-    lambda values: st.lists(values, max_size=3) | st.dictionaries(texts, values, max_size=3),
-    max_leaves=6,
+harmless_texts = st.one_of(
+    st.sampled_from(TEXTS), st.text(st.characters(codec="utf-8", exclude_characters="[<"), min_size=1, max_size=40)
 )
-arguments = st.dictionaries(texts, json_values, max_size=3)
-calls = st.lists(st.tuples(st.sampled_from(TOOL_NAMES), arguments), min_size=1, max_size=3)
-traces = st.one_of(st.none(), texts)
+
+
+def calls(words=texts):
+    values = st.recursive(
+        st.none() | st.booleans() | st.integers(-(10**6), 10**6) | words,
+        lambda values: st.lists(values, max_size=3) | st.dictionaries(words, values, max_size=3),
+        max_leaves=6,
+    )
+    arguments = st.dictionaries(words, values, max_size=3)
+    return st.lists(st.tuples(st.sampled_from(TOOL_NAMES), arguments), min_size=1, max_size=3)
 
 
 @st.composite
-def tools(draw):
+def tools(draw, words=texts):
     names = draw(st.lists(st.sampled_from(TOOL_NAMES), unique=True, max_size=3))
     return [
         {
             "type": "function",
             "function": {
                 "name": name,
-                "description": draw(texts),
-                "parameters": {"type": "object", "properties": {draw(texts): {"description": draw(texts)}}},
+                "description": draw(words),
+                "parameters": {"type": "object", "properties": {draw(words): {"description": draw(words)}}},
             },
         }
         for name in names
@@ -57,23 +62,23 @@ def tools(draw):
 
 
 @st.composite
-def conversations(draw):
+def conversations(draw, words=texts):
     """A conversation that mistral_common takes, ending where the assistant speaks."""
-    messages = [{"role": "system", "content": draw(texts)}] if draw(st.booleans()) else []
+    messages = [{"role": "system", "content": draw(words)}] if draw(st.booleans()) else []
     for turn in range(draw(st.integers(1, 3))):
-        user = draw(texts)
+        user = draw(words)
         messages.append({"role": "user", "content": user if draw(st.booleans()) else [text_chunk(user)]})
         if turn and draw(st.booleans()):
-            messages.append({"role": "user", "content": draw(texts)})  # two in a row are merged
+            messages.append({"role": "user", "content": draw(words)})  # two in a row are merged
         if draw(st.booleans()):
-            spoken = [(f"call{index:05}", *call) for index, call in enumerate(draw(calls))]
-            messages.append(assistant(draw(st.none() | texts), draw(traces), spoken))
-            results = [{"role": "tool", "tool_call_id": id, "content": draw(texts)} for id, _, _ in spoken]
+            spoken = [(f"call{index:05}", *call) for index, call in enumerate(draw(calls(words)))]
+            messages.append(assistant(draw(st.none() | words), draw(st.none() | words), spoken))
+            results = [{"role": "tool", "tool_call_id": id, "content": draw(words)} for id, _, _ in spoken]
             messages += draw(st.permutations(results))
         if draw(st.booleans()):
-            messages.append(assistant(draw(texts), draw(traces)))
+            messages.append(assistant(draw(words), draw(st.none() | words)))
     if messages[-1]["role"] == "assistant":
-        messages.append({"role": "user", "content": draw(texts)})
+        messages.append({"role": "user", "content": draw(words)})
     return messages
 
 

@@ -16,7 +16,7 @@ def reference(tekken_folder) -> MistralTokenizer:
     return MistralTokenizer.from_file(tekken_folder / "tekken.json")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(given_by.conversations(), given_by.tools())
 def test_prompts_equal_mistral_commons(tekken, reference, messages, tools):
     for effort in ("none", "high"):
@@ -24,7 +24,7 @@ def test_prompts_equal_mistral_commons(tekken, reference, messages, tools):
         assert tekken.encode(messages, tools, effort) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(given_by.conversations(), given_by.tools())
 def test_both_tokenizer_files_give_the_same_prompt(twins, messages, tools):
     from_tekken, from_hugging_face = twins
@@ -85,7 +85,7 @@ def test_no_text_becomes_a_control_token(either: PromptFormat, place, text):
     assert spelled in decoded
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(given_by.texts)
 def test_a_text_gives_itself_back(either, text):
     ids = either.encode_text(text)
