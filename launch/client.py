@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from launch.errors import LaunchError
 
@@ -19,7 +19,7 @@ TIMEOUT = httpx.Timeout(None, connect=5.0)
 
 
 class Reply(BaseModel):
-    """What one question cost and gave. `cached_tokens` is None where the server does not report them."""
+    """What one question cost and gave; `effort` is the one the server used, `cached_tokens` None where it says none."""
 
     answer: str
     trace: str
@@ -41,7 +41,7 @@ class _Model(_Wire):
 
 
 class _Models(_Wire):
-    data: list[_Model]
+    data: list[_Model] = Field(min_length=1)
 
 
 class _Delta(_Wire):
@@ -74,8 +74,13 @@ class _Error(_Wire):
     message: str
 
 
+class _Metadata(_Wire):
+    reasoning_effort: Effort | None = None
+
+
 class _Chunk(_Wire):
     choices: list[_Choice] = []
+    metadata: _Metadata | None = None
     usage: _Usage | None = None
     error: _Error | None = None
 
@@ -93,13 +98,14 @@ def ask(server: str, messages: list[Message], effort: Effort, show: Callable[[Pa
     """
     url = base_url(server)
     text: dict[Part, str] = {"trace": "", "answer": ""}
-    usage, finish = None, None
+    usage, finish, used = None, None, effort
     started = time.perf_counter()
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False) as client:
             model = _served_model(client, url)
             for chunk in _stream(client, model, messages, effort):
                 usage = chunk.usage or usage
+                used = (chunk.metadata and chunk.metadata.reasoning_effort) or used
                 for choice in chunk.choices:
                     finish = choice.finish_reason or finish
                     for part, piece in choice.delta.pieces():
@@ -113,11 +119,16 @@ def ask(server: str, messages: list[Message], effort: Effort, show: Callable[[Pa
         raise LaunchError(f"What answers at {url} is not an OpenAI-compatible server: correct --server.") from error
     if usage is None or finish is None or finish == "abort":
         raise _gone(url)
+    if finish == "length":
+        raise LaunchError(
+            f"The reply was cut off after {usage.completion_tokens} tokens, where the server's context ends: "
+            "ask for less, or serve with a larger --context-length."
+        )
     details = usage.prompt_tokens_details
     return Reply(
         answer=text["answer"],
         trace=text["trace"],
-        effort=effort,
+        effort=used,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         cached_tokens=details.cached_tokens if details else None,

@@ -10,7 +10,7 @@ from launch.errors import LaunchError
 from launch.server import Server
 
 SUM = "What is 47+86+35+29?"
-ABOUT_THE_SAMPLE = ""
+ABOUT_THE_SAMPLE = "What is the phone of Omar Kestin?"
 
 
 def demo() -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from launch.errors import LaunchError
 from launch.host import Host
 from launch.profiles import Arguments, Profiles
+from sgl_small4.cpu.build import form
 
 NEEDED_GIB = 4  # nano's server at the cpu profile, with the two helper processes
 
@@ -98,7 +99,7 @@ def serving(host: Host) -> Serving:
         profile=name,
         profile_was_run=profile is not None and profile.run == "here",
         attention_backend=str(arguments.get("attention-backend", "the platform's default")),
-        kernels="plain PyTorch" if on_cpu else "SGLang's own",
+        kernels=form() if on_cpu else "SGLang's own",
         arguments=arguments,
     )
 
@@ -135,7 +136,7 @@ def examine_folder(folder: Path) -> Folder:
     return Folder(
         path=folder,
         ours=True,
-        served_by="sgl_small4.model",
+        served_by=f"sgl_small4.model, as {', '.join(config.to_hf()['architectures'])}",
         format="Hugging Face" if config.source == "hf" else "native",
         quantization=f"FP8 per tensor, {config.quantization} activations" if config.quantization else None,
         images="not served: the vision tensors are left out" if config.has_vision else None,

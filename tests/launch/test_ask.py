@@ -96,6 +96,20 @@ def test_a_request_that_the_server_aborts():
     assert "went away in the middle of the answer" in the_sentence(result)
 
 
+def test_a_reply_that_fills_the_context_is_not_taken_for_a_whole_one():
+    with fake_server([piece(content="4"), piece(finish="length"), REPLY[-1]]) as server:
+        result = small4("ask", "17+25?", "--server", server.url)
+    assert result.stdout == "4\n"
+    assert "cut off after 7 tokens" in the_sentence(result)
+
+
+def test_the_effort_shown_is_the_one_the_server_says_it_used():
+    used = {**piece(role="assistant"), "metadata": {"reasoning_effort": "none"}}
+    with fake_server([used, *REPLY]) as server:
+        result = small4("ask", "17+25?", "--effort", "high", "--server", server.url, "--json")
+    assert json.loads(result.stdout)["effort"] == "none"
+
+
 def test_an_error_in_the_stream_is_shown_in_the_servers_words():
     with fake_server([piece(content="4"), {"error": {"message": "The pool is full.", "code": 503}}]) as server:
         result = small4("ask", "17+25?", "--server", server.url)
