@@ -28,7 +28,8 @@ from sgl_small4.checkpoint.files import opened, weight_files
 from sgl_small4.config import CONFIG_FILE, WEIGHT_FILES, Small4Config, checkpoint_format, is_small4
 from sgl_small4.cpu.platform import ATTENTION_BACKEND, bind_threads
 from sgl_small4.model.decoder import EntryClass
-from sgl_small4.prompt import chat
+from sgl_small4.prompt import chat, grammar
+from sgl_small4.prompt.served import is_ours
 
 
 class Hook(NamedTuple):
@@ -148,7 +149,7 @@ def keep_sizes_on_cpu(adjust: Callable, model_config: ModelConfig, *args, **kwar
 @hook("sglang.srt.entrypoints.openai.chat_encoding.resolve_chat_encoding_spec", HookType.AROUND)
 def encode_chats_ourselves(resolve: Callable, *, hf_config, **kwargs) -> str | None:
     """Upstream would render a template to text and encode that, where a user's text can become control ids."""
-    return chat.SPEC if chat.is_ours(hf_config) else resolve(hf_config=hf_config, **kwargs)
+    return chat.SPEC if is_ours(hf_config) else resolve(hf_config=hf_config, **kwargs)
 
 
 @hook("sglang.srt.entrypoints.openai.chat_encoding.spec_renders_prompt_ids", HookType.AROUND)
@@ -177,6 +178,12 @@ def count_streamed_trace(generate: Callable, handler, **step):
     """The streamed twin of `report_effort`; the effort itself is in the adapter's first chunk."""
     ours = handler.chat_encoding_spec == chat.SPEC
     return chat.stream_content(generate, handler, **step) if ours else generate(handler, **step)
+
+
+@hook("sglang.srt.constrained.grammar_manager.GrammarManager.__init__", HookType.BEFORE)
+def constrain_text_only(_manager, scheduler) -> None:
+    """Upstream's vocabulary lets a grammar spell text with control ids."""
+    grammar.give_vocabulary(scheduler)
 
 
 @hook("fastapi.exceptions.RequestValidationError.__init__", HookType.BEFORE)

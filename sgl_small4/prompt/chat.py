@@ -14,11 +14,9 @@ and hangs the functions at the end of this file on the chat handler.
 import json
 import sys
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
-from huggingface_hub import snapshot_download
 from sglang.srt.entrypoints.openai.chat_encoding_adapters import (
     ChatEncodingAdapterContext,
     select_new_output_ids,
@@ -29,27 +27,15 @@ from sglang.srt.function_call.core_types import ToolCallItem
 from sglang.srt.runtime_context import get_serving
 
 from sgl_small4.prompt.format import PromptError, PromptFormat, effort_of
+from sgl_small4.prompt.served import is_ours, served_format
 from sgl_small4.prompt.stream import CallDelta, Delta, ReplyStream, Wishes
 
 SPEC = "small4"
 
 
-def is_ours(hf_config: Any) -> bool:
-    """Whether a served configuration is Small 4's, by the model type of its text part."""
-    text = getattr(hf_config, "text_config", None) or hf_config
-    return getattr(text, "model_type", None) == "mistral4"
-
-
 def build_adapter(context: ChatEncodingAdapterContext) -> "Small4ChatEncoding | None":
     """The adapter for the served checkpoint; None where the server runs without a tokenizer."""
-    if context.tokenizer is None:
-        return None
-    name = get_serving().tokenizer_path or context.model_path
-    folder = Path(name)
-    if not folder.is_dir():
-        files = ["tekken.json", "tokenizer.json"]
-        folder = Path(snapshot_download(name, revision=context.revision, allow_patterns=files))
-    return Small4ChatEncoding(PromptFormat.from_folder(folder))
+    return None if context.tokenizer is None else Small4ChatEncoding(served_format())
 
 
 class Small4ChatEncoding:

@@ -1,0 +1,25 @@
+"""The format of the checkpoint that this SGLang process serves."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from sglang.srt.runtime_context import get_model, get_serving
+
+from sgl_small4.prompt.format import PromptFormat
+
+
+def is_ours(hf_config: Any) -> bool:
+    """Whether a served configuration is Small 4's, by the model type of its text part."""
+    text = getattr(hf_config, "text_config", None) or hf_config
+    return getattr(text, "model_type", None) == "mistral4"
+
+
+def served_format() -> PromptFormat:
+    """Read the tokenizer that the server was started with, from its folder or from the hub's."""
+    name = get_serving().tokenizer_path
+    folder = Path(name)
+    if not folder.is_dir():
+        files = ["tekken.json", "tokenizer.json"]
+        folder = Path(snapshot_download(name, revision=get_model().revision, allow_patterns=files))
+    return PromptFormat.from_folder(folder)
