@@ -1,4 +1,4 @@
-"""`small4 convert`: the sentence on what was written, and what stops it. The numbers: tests/checkpoint/test_convert.py."""
+"""`small4 convert`: what it says of its work, and what stops it. The numbers are tests/checkpoint/test_convert.py's."""
 
 import json
 from pathlib import Path
