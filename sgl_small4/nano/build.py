@@ -1,4 +1,4 @@
-"""Compile a folder of C++ files at first use into the user's cache, keyed by its text, the compiler and the processor."""
+"""Compile a folder of C++ files at first use into the user's cache, keyed by text, compiler and processor."""
 
 import ctypes
 import hashlib
@@ -16,14 +16,20 @@ class BuildError(RuntimeError):
 
 
 def build_library(folder: Path) -> ctypes.CDLL:
-    """The library of all `*.cpp` in the folder, loaded. Two processes may build at once: each writes its own file and renames it into place."""
+    """The library of all `*.cpp` in the folder, loaded. Two processes may build at once: each writes its own file and
+    renames it into place."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgl_small4"
     target = cache / f"nano-{folder.name}-{_key(folder)}.so"
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)
         handle, made = tempfile.mkstemp(suffix=".so", dir=cache)
         os.close(handle)
-        done = subprocess.run(["g++", *FLAGS, *map(str, sorted(folder.glob("*.cpp"))), "-o", made], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["g++", *FLAGS, *map(str, sorted(folder.glob("*.cpp"))), "-o", made],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             Path(made).unlink()
             raise BuildError(f"g++ could not compile {folder}: {done.stderr.strip()[:2000]}")

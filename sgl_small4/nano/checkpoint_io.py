@@ -67,8 +67,10 @@ def export(model: Model, folder: Path, dtype: torch.dtype = torch.bfloat16) -> N
     """`model.safetensors`, `config.json` and `generation_config.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     saved = {name: weight.to(dtype).contiguous() for name, weight in tensors(model).items()}
-    save_file(saved, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)
+    part = folder / "model.safetensors.part"
+    save_file(saved, part, metadata={"format": "pt"})
+    part.chmod(0o644)
+    part.replace(folder / "model.safetensors")  # never in place: a server may have the old file mapped
     config = model.shape.hugging_face() | {"dtype": str(dtype).removeprefix("torch.")}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(GENERATION, indent=1) + "\n", encoding="utf-8")

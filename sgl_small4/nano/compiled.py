@@ -7,8 +7,10 @@ import ctypes
 import functools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from sgl_small4.nano.build import build_library
 from sgl_small4.nano.operators import Context
@@ -16,6 +18,7 @@ from sgl_small4.nano.shape import Shape
 
 SLOTS = Shape.num_experts_per_tok + 1  # the last one is the shared expert's
 MUON_STEPS = 5
+Gradients = tuple[Tensor | None, ...]  # one for each argument of forward
 NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512_bf16")
 
 
@@ -31,15 +34,19 @@ def missing() -> str | None:
 class _AttentionSizes(ctypes.Structure):
     """`Sizes` of attention.cpp."""
 
-    _fields_ = [(n, ctypes.c_int) for n in ("rows", "length", "heads", "nope", "rope", "value")] + [("scale", ctypes.c_float)]
+    _fields_ = [(n, ctypes.c_int) for n in ("rows", "length", "heads", "nope", "rope", "value")] + [
+        ("scale", ctypes.c_float)
+    ]
 
 
 class _AttentionInputs(ctypes.Structure):
     """`Inputs` of attention.cpp."""
 
-    _fields_ = [(n, ctypes.c_void_p) for n in ("query", "key_value", "key_rope")] + [("key_rope_row", ctypes.c_int)] + [
-        (n, ctypes.c_void_p) for n in ("cosine", "sine", "start", "wanted")
-    ]
+    _fields_ = (
+        [(n, ctypes.c_void_p) for n in ("query", "key_value", "key_rope")]
+        + [("key_rope_row", ctypes.c_int)]
+        + [(n, ctypes.c_void_p) for n in ("cosine", "sine", "start", "wanted")]
+    )
 
 
 class _AttentionGradients(ctypes.Structure):
@@ -62,29 +69,27 @@ def library() -> ctypes.CDLL:
 class Compiled:
     """The same interface as `operators.Plain`."""
 
-    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def rms_norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return _RmsNorm.apply(x, weight)
 
-    def linear(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def linear(self, x: Tensor, weight: Tensor) -> Tensor:
         return _Linear.apply(x, weight)
 
     def attention(
         self,
-        query: torch.Tensor,
-        key_value: torch.Tensor,
-        key_rope: torch.Tensor,
+        query: Tensor,
+        key_value: Tensor,
+        key_rope: Tensor,
         context: Context,
-        wanted: torch.Tensor | None,
+        wanted: Tensor | None,
         shape: Shape,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         return _Attention.apply(query, key_value, key_rope, context, wanted, shape)
 
-    def experts(
-        self, x: torch.Tensor, logits: torch.Tensor, gate_up: torch.Tensor, down: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def experts(self, x: Tensor, logits: Tensor, gate_up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
         return _Experts.apply(x, logits, gate_up, down)
 
-    def orthogonalise(self, x: torch.Tensor) -> torch.Tensor:
+    def orthogonalise(self, x: Tensor) -> Tensor:
         x = x.contiguous()
         library().orthogonalise(*x.shape, MUON_STEPS, _at(x))
         return x
@@ -94,7 +99,7 @@ class _RmsNorm(torch.autograd.Function):
     """Over the rows of x, which may be a slice of a wider matrix."""
 
     @staticmethod
-    def forward(ctx, x, weight):
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         rows, width = x.shape
         y, inverse = torch.empty(rows, width), torch.empty(rows)
         library().rms_norm_forward(rows, width, _at(x), x.stride(0), _at(weight), _at(y), _at(inverse))
@@ -102,7 +107,7 @@ class _RmsNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
         x, weight, inverse = ctx.saved_tensors
         rows, width = x.shape
         grad = grad.contiguous()
@@ -114,7 +119,7 @@ class _RmsNorm(torch.autograd.Function):
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight):
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         x = x.contiguous()
         y = torch.empty(x.shape[0], weight.shape[1])
         library().linear_forward(x.shape[0], *weight.shape, _at(x), _at(weight), _at(y))
@@ -122,7 +127,7 @@ class _Linear(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
         x, weight = ctx.saved_tensors
         grad = grad.contiguous()
         grad_x, grad_weight = torch.empty(x.shape[0], weight.shape[0]), torch.zeros_like(weight)
@@ -133,7 +138,15 @@ class _Linear(torch.autograd.Function):
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, query, key_value, key_rope, context, wanted, shape):
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key_value: Tensor,
+        key_rope: Tensor,
+        context: Context,
+        wanted: Tensor | None,
+        shape: Shape,
+    ) -> Tensor:
         rows, length = context.start.shape
         heads, value = shape.num_attention_heads, shape.v_head_dim
         out, log_sum = torch.zeros(rows * length, heads * value), torch.empty(rows, heads, length)
@@ -149,7 +162,7 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
         query, key_value, key_rope, out, log_sum = ctx.saved_tensors
         rows, heads, length = log_sum.shape
         grad = grad.contiguous()
@@ -163,7 +176,7 @@ class _Attention(torch.autograd.Function):
 
 class _Experts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, logits, gate_up, down):
+    def forward(ctx: Any, x: Tensor, logits: Tensor, gate_up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
         tokens, hidden = x.shape
         count, inner = down.shape[:2]
         chosen, weight = torch.empty(tokens, SLOTS, dtype=torch.int32), torch.empty(tokens, SLOTS)
@@ -180,7 +193,7 @@ class _Experts(torch.autograd.Function):
         return y, load
 
     @staticmethod
-    def backward(ctx, grad, _):
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Gradients:
         chosen, before, *inputs = ctx.saved_tensors
         x, weight, _, _, gate_up, down = inputs
         by_slot = torch.empty(len(x) * SLOTS, x.shape[1])
@@ -194,5 +207,5 @@ class _Experts(torch.autograd.Function):
         return grad_x, grad_logits, grad_gate_up, grad_down
 
 
-def _at(tensor: torch.Tensor) -> ctypes.c_void_p:
+def _at(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())

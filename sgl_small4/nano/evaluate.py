@@ -44,15 +44,19 @@ class Figure:
         share = self.right / n
         middle = (share + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-        return 100 * (middle - half), 100 * (middle + half)
+        return max(0.0, 100 * (middle - half)), min(100.0, 100 * (middle + half))
 
     def __str__(self) -> str:
         low, high = self.interval()
         percent = f"{100 * self.right / self.count:.1f} %"
-        return f"| {self.name} | {self.effort} | {percent} | {low:.1f} to {high:.1f} | {self.count} | {self.tokens:.1f} |"
+        return (
+            f"| {self.name} | {self.effort} | {percent} | {low:.1f} to {high:.1f} | {self.count} | {self.tokens:.1f} |"
+        )
 
 
-HEADER = "| held-out cases | effort | right | 95 % interval | cases | tokens a reply |\n| --- | --- | --- | --- | --- | --- |"
+HEADER = """\
+| held-out cases | effort | right | 95 % interval | cases | tokens a reply |
+| --- | --- | --- | --- | --- | --- |"""
 
 
 class Evaluation:
@@ -89,7 +93,9 @@ class Evaluation:
             document = self.format.opening(True, group[0].system)
             settings = document.index(CONTROL["[MODEL_SETTINGS]"])
             suffixes = [
-                self.format.opening(high)[1:] + self.format.user(case.turn.question) for high in (True, False) for case in group
+                self.format.opening(high)[1:] + self.format.user(case.turn.question)
+                for high in (True, False)
+                for case in group
             ]
             asks.append(Ask(document[:settings], suffixes))
         replies = greedy(self.model, asks, DOCUMENT_TOKENS)
@@ -109,7 +115,10 @@ class Evaluation:
         opening = self.format.opening(high, tools=[tool.definition])
         asked = [self.format.user(call.question) for call in made]
         calls = greedy(self.model, [Ask(opening, asked)], DOCUMENT_TOKENS)[0]
-        given = [u + c + self.format.answer("") + self.format.result(m.result) for u, c, m in zip(asked, calls, made, strict=True)]
+        given = [
+            u + c + self.format.answer("") + self.format.result(m.result)
+            for u, c, m in zip(asked, calls, made, strict=True)
+        ]
         answers = greedy(self.model, [Ask(opening, given)], DOCUMENT_TOKENS)[0]
         right, tokens = 0, 0
         for call, reply, answer in zip(made, calls, answers, strict=True):

@@ -52,7 +52,7 @@ class _Cache:
         self.position = self.position.repeat_interleave(times, 0)
 
     def take(self, sequences: Sequence[list[int]]) -> torch.Tensor:
-        """Append a sequence to each row, the shorter ones after a hole; gives the logits [rows, vocabulary] at the end."""
+        """Append a sequence to each row, the shorter ones after a hole; gives the last logits [rows, vocabulary]."""
         longest = max(map(len, sequences))
         ids = torch.full((len(sequences), longest), PAD)
         filled = torch.zeros(ids.shape, dtype=torch.bool)
@@ -113,7 +113,7 @@ class _Cache:
 
 @torch.inference_mode()
 def greedy(model: Model, asks: Sequence[Ask], new_tokens: int) -> list[list[list[int]]]:
-    """For each ask the most likely continuation of each of its prompts, up to and without </s>, or `new_tokens` long."""
+    """For each ask the most likely continuation of each of its prompts, without </s>, at most `new_tokens` long."""
     replies: list[list[list[int]]] = [[] for _ in asks]
     for batch in _batches(asks):
         part = [asks[i] for i in batch]

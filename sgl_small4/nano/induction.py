@@ -3,8 +3,8 @@
 The residual stream is divided into orthogonal parts: the token itself, the tokens one and two places back, a predicted
 token, and a constant. Two heads of layer 0 look one and two places back, by RoPE alone, and write what they find to the
 second and third part. Two heads of layer 1 look for a place whose earlier tokens are the present ones and write the
-token found there to the prediction, which the output matrix reads. All of it is trained on; from random weights the
-same skill took 3 to 4 million tokens longer to appear (measured here)."""
+token found there to the prediction, which the output matrix reads. All of it is trained on. From random weights the
+same skill had not appeared after 4 million tokens (measured here); with this start it is there at once."""
 
 from typing import NamedTuple
 

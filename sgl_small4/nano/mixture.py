@@ -69,12 +69,12 @@ class Mixture:
         ids: list[int] = []
         marks: list[int] = []
         start: list[int] = []
-        while (room := length - len(ids)) >= 40:
+        refused = 0  # conversations that were too long for what is left
+        while (room := length - len(ids)) >= 40 and refused < 4:
             kind = self.random.choices(range(4), weights)[0] if length <= 256 else 1
             segments = self._conversation(kind, room, length)
             if len(segments) < 2:
-                if ids:
-                    break
+                refused += bool(ids)
                 continue
             begin = len(ids)
             for part, mark in segments:

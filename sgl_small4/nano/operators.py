@@ -119,7 +119,9 @@ def yarn_frequencies(shape: Shape) -> torch.Tensor:
     frequency = theta ** -(torch.arange(0, dim, 2).float() / dim)
 
     def dimension(rotations: float) -> float:
-        return dim * math.log(shape.original_max_position_embeddings / (rotations * 2 * math.pi)) / (2 * math.log(theta))
+        return (
+            dim * math.log(shape.original_max_position_embeddings / (rotations * 2 * math.pi)) / (2 * math.log(theta))
+        )
 
     low = max(math.floor(dimension(shape.beta_fast)), 0)
     high = min(math.ceil(dimension(shape.beta_slow)), dim - 1)

@@ -45,7 +45,7 @@ STEP_TOKENS = 8192
 MUON_RATE, ADAM_RATE = 0.01, 0.002
 FLAT, WARM_STEPS = 0.3, 100  # the rates rise, stay until this share of the run, then fall to nothing
 BALANCE = 0.05
-MARK_WEIGHTS = torch.tensor([0.0, 1, 1, 2, 1, 2, 1])  # see conversation.MARKS: effort none counts double
+MARK_WEIGHTS = torch.tensor([0.0, 1, 1, 2, 1, 2, 2])  # see conversation.MARKS: short replies count double
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,9 @@ class Phase:
 
 PHASES = (
     Phase(0.03, {256: 1}, (3, 5, 4, 1)),
-    Phase(0.10, {256: 4, 512: 2, 1024: 1}, (2, 4, 6, 1)),
-    Phase(0.40, {256: 5, 512: 1, 1024: 2, 2048: 2}, (2, 3, 7, 1)),
-    Phase(0.70, {256: 6, 512: 1, 1024: 1, 2048: 1, 3072: 2, 4608: 2}, (2, 3, 7, 1)),
-    Phase(1.00, {256: 14, 512: 2, 1024: 2, 2048: 3, 3072: 4, 4608: 4, 8704: 1}, (2, 3, 7, 1)),
+    Phase(0.10, {256: 4, 512: 2, 1024: 1}, (2, 4, 6, 2)),
+    Phase(0.40, {256: 5, 512: 1, 1024: 2, 2048: 2}, (2, 3, 6, 2)),
+    Phase(1.00, {256: 6, 512: 1, 1024: 1, 2048: 2, 3072: 2, 4608: 1}, (1, 3, 6, 2)),
 )
 
 
@@ -172,9 +171,11 @@ def _note(trainer: Trainer, log: Path, figures: dict[str, object]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the nano checkpoint from nothing.")
-    parser.add_argument("--out", type=Path, default=Path("nano-run"), help="folder of the run; an unfinished one goes on")
+    parser.add_argument(
+        "--out", type=Path, default=Path("nano-run"), help="folder of the run; an unfinished one goes on"
+    )
     parser.add_argument("--steps", type=int, default=16000)
-    parser.add_argument("--minutes", type=float, default=87, help="limit: the schedule shortens itself to end in time")
+    parser.add_argument("--minutes", type=float, default=64, help="limit: the schedule shortens itself to end in time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--layers", type=int, default=Shape.num_hidden_layers)
     parser.add_argument("--every", type=float, default=5, help="minutes between savings and held-out scores")

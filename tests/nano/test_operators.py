@@ -44,7 +44,11 @@ def test_attention_over_two_conversations_in_a_row(length: int) -> None:
     angle = torch.arange(length)[:, None] * yarn_frequencies(SHAPE)
     context = Context(angle.cos(), angle.sin(), start)
     heads = SHAPE.num_attention_heads
-    widths = (heads * SHAPE.qk_head_dim, heads * (SHAPE.qk_nope_head_dim + SHAPE.v_head_dim), SHAPE.qk_rope_head_dim + 48)
+    widths = (
+        heads * SHAPE.qk_head_dim,
+        heads * (SHAPE.qk_nope_head_dim + SHAPE.v_head_dim),
+        SHAPE.qk_rope_head_dim + 48,
+    )
     tensors = [random(2 * length, width, seed=width) for width in widths]
     assert_same(lambda op, q, kv, r: op.attention(q, kv, r[:, 48:], context, None, SHAPE), tensors)
 

@@ -30,7 +30,8 @@ struct Head {
   std::vector<Pair> weight_rows, weight_columns, score_rows, score_columns, grad_out_rows, grad_out_columns;
 };
 
-static void turn(const float* in, const float* cosine, const float* sine, int rope, float sign, float scale, float* out) {
+static void turn(const float* in, const float* cosine, const float* sine, int rope, float sign, float scale,
+                 float* out) {
   for (int i = 0; i < rope / 2; i++) {
     float even = in[2 * i] * scale, odd = in[2 * i + 1] * scale, c = cosine[i], s = sign * sine[i];
     out[2 * i] = even * c - odd * s;
@@ -79,8 +80,11 @@ static inline __mmask16 visible(int at, int first, int end) {
 struct Block {
   int first, count, first_key, keys, padded_keys;
   Block(int first, const Sizes& size, const int* start)
-      : first(first), count(std::min(QUERIES, size.length - first)), first_key(start[first] / 16 * 16),
-        keys(first + count - first_key), padded_keys((keys + 15) / 16 * 16) {}
+      : first(first),
+        count(std::min(QUERIES, size.length - first)),
+        first_key(start[first] / 16 * 16),
+        keys(first + count - first_key),
+        padded_keys((keys + 15) / 16 * 16) {}
   bool needed(const uint8_t* wanted) const { return !wanted || memchr(wanted + first, 1, count); }
 };
 
@@ -102,7 +106,8 @@ static std::pair<float, float> soften(const float* scores, int first, int end, i
   return {top + std::log(total), 1.f / total};
 }
 
-static void forward_head(Head& head, const Sizes& size, const Inputs& in, int row, int which, float* out, float* log_sum) {
+static void forward_head(Head& head, const Sizes& size, const Inputs& in, int row, int which, float* out,
+                         float* log_sum) {
   int key = size.key(), value = size.value, padded = size.padded();
   load_head(head, size, in, row, which, false);
   float *scores = at_least(head.scores, (size_t)QUERIES * padded), *mixed = at_least(head.out, (size_t)QUERIES * value);
@@ -114,7 +119,8 @@ static void forward_head(Head& head, const Sizes& size, const Inputs& in, int ro
     Block block(first, size, start);
     if (!block.needed(wanted)) continue;
     Left<Pair> queries{head.query_rows.data() + (size_t)first * key / 2, key / 2, 1};
-    multiply<Bfloat16>(block.count, block.padded_keys, key / 2, queries, head.key_turned.data() + block.first_key, padded, scores, padded);
+    multiply<Bfloat16>(block.count, block.padded_keys, key / 2, queries, head.key_turned.data() + block.first_key,
+                       padded, scores, padded);
     for (int i = 0; i < block.count; i++) {
       int t = first + i;
       auto [log_total, scale] = soften(scores + (size_t)i * padded, start[t] - block.first_key, t + 1 - block.first_key,
@@ -161,9 +167,12 @@ struct Gradients {
 static void backward_head(Head& head, const Sizes& size, const Inputs& in, const Gradients& grads, int row, int which) {
   int length = size.length, key = size.key(), value = size.value, padded = size.padded();
   load_head(head, size, in, row, which, true);
-  float *scores = at_least(head.scores, (size_t)QUERIES * padded), *weights = at_least(head.weights, (size_t)QUERIES * padded);
-  float *grad_key = at_least(head.grad_key, (size_t)length * key), *grad_value = at_least(head.grad_value, (size_t)length * value);
-  float *grad_query = at_least(head.grad_query, (size_t)QUERIES * key), *grad_out = at_least(head.grad_out, (size_t)QUERIES * value);
+  float *scores = at_least(head.scores, (size_t)QUERIES * padded),
+        *weights = at_least(head.weights, (size_t)QUERIES * padded);
+  float *grad_key = at_least(head.grad_key, (size_t)length * key),
+        *grad_value = at_least(head.grad_value, (size_t)length * value);
+  float *grad_query = at_least(head.grad_query, (size_t)QUERIES * key),
+        *grad_out = at_least(head.grad_out, (size_t)QUERIES * value);
   Pair* weight_columns = at_least(head.weight_columns, (size_t)QUERIES / 2 * padded);
   Pair* score_columns = at_least(head.score_columns, (size_t)QUERIES / 2 * padded);
   Pair* score_rows = at_least(head.score_rows, (size_t)QUERIES * padded / 2);
@@ -189,21 +198,27 @@ static void backward_head(Head& head, const Sizes& size, const Inputs& in, const
     pair_along_rows(count, value, grad_out, grad_rows);
     pair_along_columns(count, value, grad_out, grad_columns);
     Left<Pair> queries{head.query_rows.data() + (size_t)first * key / 2, key / 2, 1};
-    multiply<Bfloat16>(count, block.padded_keys, key / 2, queries, head.key_turned.data() + first_key, padded, scores, padded);
-    multiply<Bfloat16>(count, block.padded_keys, value / 2, {grad_rows, value / 2, 1}, head.value_turned.data() + first_key, padded, weights, padded);
+    multiply<Bfloat16>(count, block.padded_keys, key / 2, queries, head.key_turned.data() + first_key, padded, scores,
+                       padded);
+    multiply<Bfloat16>(count, block.padded_keys, value / 2, {grad_rows, value / 2, 1},
+                       head.value_turned.data() + first_key, padded, weights, padded);
     for (int i = 0; i < count; i += 2) score_gradients(head, block, i, start, log_sum, dots, padded);
 
     int keys = block.keys;
     const Pair* query_columns = head.query_columns.data() + (size_t)first / 2 * key;
-    multiply<Bfloat16>(keys, value, count / 2, {weight_columns, 1, padded}, grad_columns, value, grad_value + (size_t)first_key * value, value, true);
-    multiply<Bfloat16>(keys, key, count / 2, {score_columns, 1, padded}, query_columns, key, grad_key + (size_t)first_key * key, key, true);
+    multiply<Bfloat16>(keys, value, count / 2, {weight_columns, 1, padded}, grad_columns, value,
+                       grad_value + (size_t)first_key * value, value, true);
+    multiply<Bfloat16>(keys, key, count / 2, {score_columns, 1, padded}, query_columns, key,
+                       grad_key + (size_t)first_key * key, key, true);
     const Pair* key_columns = head.key_columns.data() + (size_t)first_key / 2 * key;
     multiply<Bfloat16>(count, key, keys / 2, {score_rows, padded / 2, 1}, key_columns, key, grad_query, key);
     for (int i = 0; i < count; i++) {
       int t = first + i;
-      float *to = grads.query + (((size_t)row * length + t) * size.heads + which) * key, *from = grad_query + (size_t)i * key;
+      float *to = grads.query + (((size_t)row * length + t) * size.heads + which) * key,
+            *from = grad_query + (size_t)i * key;
       for (int d = 0; d < size.nope; d++) to[d] = from[d] * size.scale;
-      turn(from + size.nope, in.cosine + (size_t)t * size.rope / 2, in.sine + (size_t)t * size.rope / 2, size.rope, -1, size.scale, to + size.nope);
+      turn(from + size.nope, in.cosine + (size_t)t * size.rope / 2, in.sine + (size_t)t * size.rope / 2, size.rope, -1,
+           size.scale, to + size.nope);
     }
   }
   for (int t = 0; t < length; t++) {
@@ -211,7 +226,8 @@ static void backward_head(Head& head, const Sizes& size, const Inputs& in, const
     memcpy(to, grad_key + (size_t)t * key, size.nope * sizeof(float));
     memcpy(to + size.nope, grad_value + (size_t)t * value, value * sizeof(float));
     float* turned = grads.key_rope + (((size_t)row * size.heads + which) * length + t) * size.rope;
-    turn(grad_key + (size_t)t * key + size.nope, in.cosine + (size_t)t * size.rope / 2, in.sine + (size_t)t * size.rope / 2, size.rope, -1, 1, turned);
+    turn(grad_key + (size_t)t * key + size.nope, in.cosine + (size_t)t * size.rope / 2,
+         in.sine + (size_t)t * size.rope / 2, size.rope, -1, 1, turned);
   }
 }
 

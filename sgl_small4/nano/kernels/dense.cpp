@@ -68,9 +68,9 @@ void linear_backward(int rows, int in, int out, const float* x, const float* wei
     static thread_local std::vector<float> sum_buffer;
     static thread_local std::vector<Pair> row_buffer, column_buffer, x_buffer;
     float* sum = at_least(sum_buffer, (size_t)in * out);
-    Pair *grad_rows = at_least(row_buffer, (size_t)ROW_BLOCK * out / 2);
-    Pair *grad_columns = at_least(column_buffer, (size_t)ROW_BLOCK * out / 2);
-    Pair *x_columns = at_least(x_buffer, (size_t)ROW_BLOCK * in / 2);
+    Pair* grad_rows = at_least(row_buffer, (size_t)ROW_BLOCK * out / 2);
+    Pair* grad_columns = at_least(column_buffer, (size_t)ROW_BLOCK * out / 2);
+    Pair* x_columns = at_least(x_buffer, (size_t)ROW_BLOCK * in / 2);
     memset(sum, 0, (size_t)in * out * sizeof(float));
 #pragma omp for schedule(dynamic)
     for (int first = 0; first < rows; first += ROW_BLOCK) {
@@ -78,7 +78,8 @@ void linear_backward(int rows, int in, int out, const float* x, const float* wei
       pair_along_rows(count, out, grad + (size_t)first * out, grad_rows);
       pair_along_columns(count, out, grad + (size_t)first * out, grad_columns);
       pair_along_columns(count, in, x + (size_t)first * in, x_columns);
-      multiply<Bfloat16>(count, in, out / 2, {grad_rows, out / 2, 1}, packed.data(), in, grad_x + (size_t)first * in, in);
+      multiply<Bfloat16>(count, in, out / 2, {grad_rows, out / 2, 1}, packed.data(), in, grad_x + (size_t)first * in,
+                         in);
       multiply<Bfloat16>(in, out, (count + 1) / 2, {x_columns, 1, in}, grad_columns, out, sum, out, true);
     }
 #pragma omp critical
@@ -93,10 +94,10 @@ void orthogonalise(int count, int rows, int columns, int steps, float* x) {
 #pragma omp parallel
   {
     static thread_local std::vector<float> turned_buffer, gram_buffer, square_buffer, product_buffer;
-    float *turned = at_least(turned_buffer, (size_t)columns * padded);
-    float *gram = at_least(gram_buffer, (size_t)padded * padded);
-    float *square = at_least(square_buffer, (size_t)padded * padded);
-    float *product = at_least(product_buffer, (size_t)rows * columns);
+    float* turned = at_least(turned_buffer, (size_t)columns * padded);
+    float* gram = at_least(gram_buffer, (size_t)padded * padded);
+    float* square = at_least(square_buffer, (size_t)padded * padded);
+    float* product = at_least(product_buffer, (size_t)rows * columns);
 #pragma omp for schedule(dynamic)
     for (int at = 0; at < count; at++) {
       float *matrix = x + (size_t)at * rows * columns, squares = 1e-12f;

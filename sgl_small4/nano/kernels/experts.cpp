@@ -79,36 +79,45 @@ void experts_forward(const ExpertSizes* sizes, const float* x, const float* weig
   const ExpertSizes size = *sizes;
   const int hidden = size.hidden, inner = size.inner;
   std::vector<Task> list = tasks(size, first);
-  std::vector<Pair> packed_up((size_t)size.count * hidden * inner), packed_down((size_t)size.count * inner * hidden / 2);
+  std::vector<Pair> packed_up((size_t)size.count * hidden * inner),
+      packed_down((size_t)size.count * inner * hidden / 2);
 #pragma omp parallel
   {
 #pragma omp for schedule(dynamic, 8)
     for (int e = 0; e < size.count; e++) {
-      pair_along_columns(hidden, 2 * inner, gate_up + (size_t)e * hidden * 2 * inner, packed_up.data() + (size_t)e * hidden * inner);
-      pair_along_columns(inner, hidden, down + (size_t)e * inner * hidden, packed_down.data() + (size_t)e * inner * hidden / 2);
+      pair_along_columns(hidden, 2 * inner, gate_up + (size_t)e * hidden * 2 * inner,
+                         packed_up.data() + (size_t)e * hidden * inner);
+      pair_along_columns(inner, hidden, down + (size_t)e * inner * hidden,
+                         packed_down.data() + (size_t)e * inner * hidden / 2);
     }
     static thread_local std::vector<float> active_buffer, out_buffer;
     static thread_local std::vector<Pair> x_buffer, pair_buffer;
     float *active = at_least(active_buffer, (size_t)CHUNK * inner), *out = at_least(out_buffer, (size_t)CHUNK * hidden);
-    Pair *gathered = at_least(x_buffer, (size_t)CHUNK * hidden / 2), *pairs = at_least(pair_buffer, (size_t)CHUNK * inner / 2);
+    Pair *gathered = at_least(x_buffer, (size_t)CHUNK * hidden / 2),
+         *pairs = at_least(pair_buffer, (size_t)CHUNK * inner / 2);
 #pragma omp for schedule(dynamic)
     for (size_t at = 0; at < list.size(); at++) {
       auto [e, begin, slots] = list[at];
       const int* slot = order + begin;
-      for (int i = 0; i < slots; i++) pair_along_rows(1, hidden, x + (size_t)(slot[i] / SLOTS) * hidden, gathered + (size_t)i * hidden / 2);
+      for (int i = 0; i < slots; i++)
+        pair_along_rows(1, hidden, x + (size_t)(slot[i] / SLOTS) * hidden, gathered + (size_t)i * hidden / 2);
       float* kept = before + (size_t)begin * 2 * inner;
-      multiply<Bfloat16>(slots, 2 * inner, hidden / 2, {gathered, hidden / 2, 1}, packed_up.data() + (size_t)e * hidden * inner, 2 * inner, kept, 2 * inner);
+      multiply<Bfloat16>(slots, 2 * inner, hidden / 2, {gathered, hidden / 2, 1},
+                         packed_up.data() + (size_t)e * hidden * inner, 2 * inner, kept, 2 * inner);
       for (int i = 0; i < slots; i++) {
         const float *gate = kept + (size_t)i * 2 * inner, *up = gate + inner;
         __m512 share = _mm512_set1_ps(weight[slot[i]]);
         for (int f = 0; f < inner; f += 16) {
           __m512 g = _mm512_loadu_ps(gate + f), silu = _mm512_mul_ps(g, sigmoid(g));
-          _mm512_storeu_ps(active + (size_t)i * inner + f, _mm512_mul_ps(_mm512_mul_ps(silu, _mm512_loadu_ps(up + f)), share));
+          _mm512_storeu_ps(active + (size_t)i * inner + f,
+                           _mm512_mul_ps(_mm512_mul_ps(silu, _mm512_loadu_ps(up + f)), share));
         }
       }
       pair_along_rows(slots, inner, active, pairs);
-      multiply<Bfloat16>(slots, hidden, inner / 2, {pairs, inner / 2, 1}, packed_down.data() + (size_t)e * inner * hidden / 2, hidden, out, hidden);
-      for (int i = 0; i < slots; i++) memcpy(by_slot + (size_t)slot[i] * hidden, out + (size_t)i * hidden, hidden * sizeof(float));
+      multiply<Bfloat16>(slots, hidden, inner / 2, {pairs, inner / 2, 1},
+                         packed_down.data() + (size_t)e * inner * hidden / 2, hidden, out, hidden);
+      for (int i = 0; i < slots; i++)
+        memcpy(by_slot + (size_t)slot[i] * hidden, out + (size_t)i * hidden, hidden * sizeof(float));
     }
     sum_slots(size, by_slot, y);
   }
@@ -122,19 +131,27 @@ void experts_backward(const ExpertSizes* sizes, const float* x, const float* wei
   const ExpertSizes size = *sizes;
   const int hidden = size.hidden, inner = size.inner, wide = 2 * inner;
   std::vector<Task> list = tasks(size, first);
-  std::vector<Pair> packed_up((size_t)size.count * hidden * inner), packed_down((size_t)size.count * inner * hidden / 2);
+  std::vector<Pair> packed_up((size_t)size.count * hidden * inner),
+      packed_down((size_t)size.count * inner * hidden / 2);
   std::vector<omp_lock_t> locks(size.count);
   for (auto& lock : locks) omp_init_lock(&lock);
 #pragma omp parallel
   {
-    static thread_local std::vector<float> active_buffer, grad_active_buffer, grad_wide_buffer, turned_buffer, sum_buffer, out_buffer;
-    static thread_local std::vector<Pair> x_buffer, grad_column_buffer, grad_row_buffer, active_pair_buffer, wide_column_buffer, wide_row_buffer;
-    float *active = at_least(active_buffer, (size_t)CHUNK * inner), *grad_active = at_least(grad_active_buffer, (size_t)CHUNK * inner);
-    float *grad_wide = at_least(grad_wide_buffer, (size_t)CHUNK * wide), *turned = at_least(turned_buffer, (size_t)wide * hidden);
+    static thread_local std::vector<float> active_buffer, grad_active_buffer, grad_wide_buffer, turned_buffer,
+        sum_buffer, out_buffer;
+    static thread_local std::vector<Pair> x_buffer, grad_column_buffer, grad_row_buffer, active_pair_buffer,
+        wide_column_buffer, wide_row_buffer;
+    float *active = at_least(active_buffer, (size_t)CHUNK * inner),
+          *grad_active = at_least(grad_active_buffer, (size_t)CHUNK * inner);
+    float *grad_wide = at_least(grad_wide_buffer, (size_t)CHUNK * wide),
+          *turned = at_least(turned_buffer, (size_t)wide * hidden);
     float *sum = at_least(sum_buffer, (size_t)wide * hidden), *out = at_least(out_buffer, (size_t)CHUNK * hidden);
-    Pair *x_columns = at_least(x_buffer, (size_t)CHUNK * hidden / 2), *grad_columns = at_least(grad_column_buffer, (size_t)CHUNK * hidden / 2);
-    Pair *grad_rows = at_least(grad_row_buffer, (size_t)CHUNK * hidden / 2), *active_columns = at_least(active_pair_buffer, (size_t)CHUNK * inner / 2);
-    Pair *wide_columns = at_least(wide_column_buffer, (size_t)CHUNK * inner), *wide_rows = at_least(wide_row_buffer, (size_t)CHUNK * inner);
+    Pair *x_columns = at_least(x_buffer, (size_t)CHUNK * hidden / 2),
+         *grad_columns = at_least(grad_column_buffer, (size_t)CHUNK * hidden / 2);
+    Pair *grad_rows = at_least(grad_row_buffer, (size_t)CHUNK * hidden / 2),
+         *active_columns = at_least(active_pair_buffer, (size_t)CHUNK * inner / 2);
+    Pair *wide_columns = at_least(wide_column_buffer, (size_t)CHUNK * inner),
+         *wide_rows = at_least(wide_row_buffer, (size_t)CHUNK * inner);
 #pragma omp for schedule(dynamic, 8)
     for (int e = 0; e < size.count; e++) {
       transpose(hidden, wide, gate_up + (size_t)e * hidden * wide, wide, turned, hidden);
@@ -152,8 +169,10 @@ void experts_backward(const ExpertSizes* sizes, const float* x, const float* wei
         if (i % 2) continue;
         bool last = i + 1 == slots;
         size_t next = last ? 0 : slot[i + 1] / SLOTS;
-        pair_two_rows(hidden, x + token * hidden, last ? nullptr : x + next * hidden, x_columns + (size_t)i / 2 * hidden);
-        pair_two_rows(hidden, grad + token * hidden, last ? nullptr : grad + next * hidden, grad_columns + (size_t)i / 2 * hidden);
+        pair_two_rows(hidden, x + token * hidden, last ? nullptr : x + next * hidden,
+                      x_columns + (size_t)i / 2 * hidden);
+        pair_two_rows(hidden, grad + token * hidden, last ? nullptr : grad + next * hidden,
+                      grad_columns + (size_t)i / 2 * hidden);
       }
       const Pair* turned_down = packed_down.data() + (size_t)e * inner * hidden / 2;
       multiply<Bfloat16>(slots, inner, hidden / 2, {grad_rows, hidden / 2, 1}, turned_down, inner, grad_active, inner);
@@ -161,7 +180,8 @@ void experts_backward(const ExpertSizes* sizes, const float* x, const float* wei
         const float *gate = before + (size_t)(begin + i) * wide, *up = gate + inner;
         __m512 share = _mm512_set1_ps(weight[slot[i]]), dot = _mm512_setzero_ps(), one = _mm512_set1_ps(1.f);
         for (int f = 0; f < inner; f += 16) {
-          __m512 g = _mm512_loadu_ps(gate + f), u = _mm512_loadu_ps(up + f), gradient = _mm512_loadu_ps(grad_active + (size_t)i * inner + f);
+          __m512 g = _mm512_loadu_ps(gate + f), u = _mm512_loadu_ps(up + f),
+                 gradient = _mm512_loadu_ps(grad_active + (size_t)i * inner + f);
           __m512 s = sigmoid(g), silu = _mm512_mul_ps(g, s), value = _mm512_mul_ps(silu, u);
           dot = _mm512_fmadd_ps(value, gradient, dot);
           gradient = _mm512_mul_ps(gradient, share);
@@ -183,8 +203,10 @@ void experts_backward(const ExpertSizes* sizes, const float* x, const float* wei
       omp_set_lock(&locks[e]);
       for (int i = 0; i < wide * hidden; i++) grad_gate_up[(size_t)e * wide * hidden + i] += sum[i];
       omp_unset_lock(&locks[e]);
-      multiply<Bfloat16>(slots, hidden, inner, {wide_rows, inner, 1}, packed_up.data() + (size_t)e * hidden * inner, hidden, out, hidden);
-      for (int i = 0; i < slots; i++) memcpy(by_slot + (size_t)slot[i] * hidden, out + (size_t)i * hidden, hidden * sizeof(float));
+      multiply<Bfloat16>(slots, hidden, inner, {wide_rows, inner, 1}, packed_up.data() + (size_t)e * hidden * inner,
+                         hidden, out, hidden);
+      for (int i = 0; i < slots; i++)
+        memcpy(by_slot + (size_t)slot[i] * hidden, out + (size_t)i * hidden, hidden * sizeof(float));
     }
     sum_slots(size, by_slot, grad_x);
   }

@@ -65,8 +65,7 @@ static inline void column_panel(int rows, int depth, Left<typename Type::Word> a
   int i = 0;
   for (; i + 6 <= rows; i += 6)  // 6 x 4 sums and 4 right vectors fill the 32 registers
     tile<Type, 6, VECTORS>(depth, a.down(i), b, b_row, c + (size_t)i * c_row, c_row, add);
-  for (; i + 2 <= rows; i += 2)
-    tile<Type, 2, VECTORS>(depth, a.down(i), b, b_row, c + (size_t)i * c_row, c_row, add);
+  for (; i + 2 <= rows; i += 2) tile<Type, 2, VECTORS>(depth, a.down(i), b, b_row, c + (size_t)i * c_row, c_row, add);
   if (i < rows) tile<Type, 1, VECTORS>(depth, a.down(i), b, b_row, c + (size_t)i * c_row, c_row, add);
 }
 
@@ -93,7 +92,8 @@ template <class Item>
 static void transpose(int rows, int columns, const Item* in, int in_row, Item* out, int out_row) {
   for (int block = 0; block < rows; block += 16)
     for (int c = 0; c < columns; c++)
-      for (int r = block; r < std::min(rows, block + 16); r++) out[(size_t)c * out_row + r] = in[(size_t)r * in_row + c];
+      for (int r = block; r < std::min(rows, block + 16); r++)
+        out[(size_t)c * out_row + r] = in[(size_t)r * in_row + c];
 }
 
 static inline __m256i to_bfloat16(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }

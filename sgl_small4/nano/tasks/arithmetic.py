@@ -7,7 +7,7 @@ from random import Random
 from zlib import crc32
 
 from sgl_small4.nano.tasks import words
-from sgl_small4.nano.tasks.turns import Turn, answer_check
+from sgl_small4.nano.tasks.turns import Turn, answer_check, compare, digit_pairs
 
 EASY = 20  # sums of two numbers below this are the easy cases
 
@@ -105,7 +105,17 @@ def question(random: Random, numbers: list[int], operators: str) -> str:
     """One of many ways to ask for the result."""
     close = expression(numbers, operators)
     wide = "".join(f" {c} " if c in "+-" else c for c in close)
-    forms = [close, close, f"What is {close}?", f"What is {wide}?", wide, f"{close}=?", f"{wide} =", f"Compute {close}.", f"How much is {wide}?"]
+    forms = [
+        close,
+        close,
+        f"What is {close}?",
+        f"What is {wide}?",
+        wide,
+        f"{close}=?",
+        f"{wide} =",
+        f"Compute {close}.",
+        f"How much is {wide}?",
+    ]
     if set(operators) == {"+"}:
         listed = ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
         forms += [f"Add {listed}.", f"What is the sum of {listed}?", f"Add up {listed}."]
@@ -144,13 +154,8 @@ def comparison(random: Random) -> Turn:
     larger = random.random() < 0.6
     adjective = random.choice(("larger", "bigger", "greater") if larger else ("smaller", "less"))
     form = random.choice(("Which is {}, {} or {}?", "{}: {} or {}?")).format(adjective, a, b)
-    width = max(len(str(a)), len(str(b)))
-    signs = []
-    for x, y in zip(str(a).zfill(width), str(b).zfill(width), strict=True):
-        signs.append(f"{x}{'=' if x == y else '>' if x > y else '<'}{y}")
-        if x != y:
-            break
-    return Turn(form[0].upper() + form[1:], f"{a},{b}:{','.join(signs)}", str(max(a, b) if larger else min(a, b)))
+    trace = f"{a},{b}:{digit_pairs(str(a), str(b), '<>')}"
+    return Turn(form[0].upper() + form[1:], trace, str(max(a, b) if larger else min(a, b)))
 
 
 def check(random: Random, numbers: list[int], operators: str) -> Turn:
@@ -159,14 +164,21 @@ def check(random: Random, numbers: list[int], operators: str) -> Turn:
     value = int(result)
     wrong = value
     while wrong == value or wrong < 0:
-        wrong = random.choice((value + random.randint(-10, 10), value + random.choice((-10, 10, -1, 1, 100)), random.randint(0, 2 * value + 2)))
+        wrong = random.choice(
+            (
+                value + random.randint(-10, 10),
+                value + random.choice((-10, 10, -1, 1, 100)),
+                random.randint(0, 2 * value + 2),
+            )
+        )
     if random.random() < 0.6:
         return answer_check(random, question(random, numbers, operators), trace, result, str(wrong))
     given = random.choice((value, wrong))
     close = expression(numbers, operators)
-    form = random.choice(("Is {} = {}?", "Is {}={} right?", "{}={}. Right?", "Is {} equal to {}? yes or no", "{} = {}: yes or no?"))
-    sign = "=" if given == value else "/"
-    return Turn(form.format(close, given), f"{trace}\n{result}{sign}{given}", "yes" if given == value else "no")
+    form = random.choice(
+        ("Is {} = {}?", "Is {}={} right?", "{}={}. Right?", "Is {} equal to {}? yes or no", "{} = {}: yes or no?")
+    )
+    return Turn(form.format(close, given), f"{trace}\n{compare(result, str(given))}", "yes" if given == value else "no")
 
 
 def turn(random: Random, high: bool) -> Turn:
@@ -177,8 +189,8 @@ def turn(random: Random, high: bool) -> Turn:
     numbers, operators = draw(random, high)
     if kind < 0.22 and len(numbers) < 6:
         return story(random, numbers, operators)
-    if kind < (0.34 if high else 0.27):
-        return check(random, numbers, operators)
+    if kind < (0.36 if high else 0.27):
+        return check(random, *(draw_pair(random) if random.random() < 0.4 else (numbers, operators)))
     return plain(random, numbers, operators)
 
 

@@ -7,7 +7,8 @@ from random import Random
 from sgl_small4.nano.tasks import arithmetic, chat, tools, words
 from sgl_small4.nano.tasks.documents import KINDS, Document
 
-ENGLISH = """A small model lives on a small machine. It reads what it is given, thinks for a while when it is asked to think,
+ENGLISH = """\
+A small model lives on a small machine. It reads what it is given, thinks for a while when it is asked to think,
 and then says what it found. People who build such systems want to know how fast it is, how much memory it takes and
 whether its answers are right. They start a server, send it a question and wait for the first word. When the server is
 busy the request stands in a queue; when it is free the words come one after another. Every word that was read once

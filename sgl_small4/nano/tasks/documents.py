@@ -148,7 +148,7 @@ class Document:
         if kind is not None:
             kinds = [kind]
         elif random.random() < 0.7:
-            kinds = random.choices((0, 1, 2), (6, 2, 2))
+            kinds = random.choices((0, 1, 2), (5, 2, 3))
         else:
             kinds = random.sample((0, 1, 2), random.choice((2, 3)))
         self._random = random

@@ -32,7 +32,7 @@ DESCRIPTIONS = ("Works out an expression.", "Calculate an arithmetic expression.
 
 def calculator(random: Random, usual: bool = False) -> Calculator:
     """Mostly a tool `calculator` with the argument `expression`; `usual` makes it always so."""
-    rare = not usual and random.random() < 0.3
+    rare = not usual and random.random() < 0.15
     name = random.choice(("calc", "compute", "math", "evaluate")) if rare else "calculator"
     argument = random.choice(("input", "formula", "text", "query")) if rare else "expression"
     properties = {argument: {"type": "string"}}
@@ -63,7 +63,7 @@ def call(random: Random, kept: bool = False) -> Call:
         forms += [f"What is {numbers[0]} times {numbers[1]}?", f"Multiply {numbers[0]} by {numbers[1]}."]
     value = eval_expression(numbers, operators)
     result = json.dumps({"result": value}) if random.random() < 0.25 else str(value)
-    return Call(random.choice(forms), f"Calculate {expression}.", expression, result, f"The result is {value}.", str(value))
+    return Call(random.choice(forms), expression, expression, result, f"The result is {value}.", str(value))
 
 
 def eval_expression(numbers: list[int], operators: str) -> int:
@@ -71,5 +71,3 @@ def eval_expression(numbers: list[int], operators: str) -> int:
     for operator, number in zip(operators, numbers[1:], strict=True):
         total = total + number if operator == "+" else total - number if operator == "-" else total * number
     return total
-
-

@@ -23,10 +23,29 @@ CHECKS = (
 
 
 def answer_check(random: Random, question: str, trace: str, right: str, wrong: str) -> Turn:
-    """Half of the given answers are wrong; the trace ends with the true and the given one side by side."""
+    """Half of the given answers are wrong; the trace ends with the true and the given one compared."""
     given = right if random.random() < 0.5 else wrong
-    sign = "=" if given == right else "/"
     form = random.choice(CHECKS)
     return Turn(
-        form.format(question=question, answer=given), f"{trace}\n{right}{sign}{given}", "yes" if given == right else "no"
+        form.format(question=question, answer=given),
+        f"{trace}\n{compare(right, given)}",
+        "yes" if given == right else "no",
     )
+
+
+def compare(right: str, given: str) -> str:
+    """`266,246:22=64/`: numbers digit by digit until they differ, a sign after each pair; words at once."""
+    if not (right + given).isdigit():
+        return f"{right},{given}:{'=' if right == given else '/'}"
+    return f"{right},{given}:" + digit_pairs(right, given, "//")
+
+
+def digit_pairs(a: str, b: str, differ: str) -> str:
+    """Pairs of digits from the first on, each with its sign, up to the first that differ. `differ`: the signs for a
+    smaller and for a larger digit. A sign depends on nothing but the two digits before it."""
+    width, signs = max(len(a), len(b)), []
+    for x, y in zip(a.zfill(width), b.zfill(width), strict=True):
+        signs.append(f"{x}{y}{'=' if x == y else differ[int(x > y)]}")
+        if x != y:
+            break
+    return "".join(signs)
