@@ -152,6 +152,13 @@ def encode_chats_ourselves(resolve: Callable, *, hf_config, **kwargs) -> str | N
     return chat.SPEC if is_ours(hf_config) else resolve(hf_config=hf_config, **kwargs)
 
 
+@hook("sglang.srt.parser.template_manager.TemplateManager.guess_chat_template_from_model_path", HookType.AROUND)
+def guess_no_template(guess: Callable, templates, model_path: str) -> None:
+    """By words in the path (`points`, `janus`) upstream chooses a text template, which goes before any encoding."""
+    if local_folder(model_path, None) is None:
+        guess(templates, model_path)
+
+
 @hook("sglang.srt.entrypoints.openai.chat_encoding.spec_renders_prompt_ids", HookType.AROUND)
 def send_ids(renders: Callable, spec: str | None) -> bool:
     """A fixed list upstream: with a multimodal class an empty text would be sent instead of the prompt's ids."""

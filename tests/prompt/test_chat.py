@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from sgl_small4.prompt.chat import SPEC
 from sgl_small4.prompt.format import EFFORTS
 from sgl_small4.prompt.parse import parse
+from tests.checkpoints import Checkpoint, Shape, write_hf
 from tests.prompt.test_parse import CASES, spell
 
 QUESTION = {"role": "user", "content": "What is 2 + 3?"}
@@ -286,3 +287,15 @@ def test_other_models_keep_their_encoding(model):
         assert handler._resolve_chat_encoding_spec() is None
     finally:
         handler.tokenizer_manager.model_config.hf_config = ours
+
+
+def test_no_template_is_guessed_from_the_path(tmp_path):
+    """`points` in a path would select a text template of another model, and text templates go before encodings."""
+    load_plugins()
+    ours = write_hf(Checkpoint.random(Shape()), tmp_path / "points" / "ours")
+    theirs = tmp_path / "points" / "theirs"
+    theirs.mkdir()
+    for folder, guessed in ((theirs, "points-v15-chat"), (ours, None)):
+        templates = TemplateManager()
+        templates.guess_chat_template_from_model_path(str(folder))
+        assert templates.chat_template_name == guessed
