@@ -6,6 +6,8 @@ decode and for short questions on a long prefix; and *expanded*, where keys and 
 latents, for long prefills, at about 2.5 times less work. `forward` asks the backend which one runs.
 """
 
+import math
+
 import torch
 from sglang.srt.environ import envs
 from sglang.srt.layers.attention.merge_state import merge_state
@@ -25,6 +27,10 @@ from torch import nn
 
 from sgl_small4.config import Small4Config
 from sgl_small4.model.rope import YarnRotaryEmbedding
+
+# These give the log of each row's sum in base 2, and `merge_state` takes natural logs: merged as they come, the newest
+# tokens get a fraction of their weight behind a long prefix (sglang issue 40903; flashinfer/prefill.py, `_finish_lse`).
+LOG2_BACKENDS = ("flashinfer", "trtllm_mla")
 
 
 class LatentAttention(nn.Module):
@@ -196,28 +202,44 @@ class LatentAttention(nn.Module):
                 backend.init_mha_chunk_metadata(forward_batch)
         forward_batch.mha_return_lse = chunked and has_prefix
         forward_batch.set_attn_attend_prefix_cache(False)
-        output = self.attend(query, latent, key_rope, forward_batch)
+        output = self.attend(query, latent, key_rope, forward_batch, cached=has_prefix and not chunked)
         if not forward_batch.mha_return_lse:
             return output.reshape(-1, self.num_local_heads * self.v_head_dim)
 
+        to_natural_log = math.log(2) if active_backend(forward_batch) in LOG2_BACKENDS else 1.0
         output, weight = output  # the new rows among themselves, then chunk by chunk of the prefix
+        weight = weight * to_natural_log
         forward_batch.set_attn_attend_prefix_cache(True)
         for chunk in range(forward_batch.num_prefix_chunks):
             forward_batch.set_prefix_chunk_idx(chunk)
             rows = self.cached_rows(forward_batch.prefix_chunk_kv_indices[chunk])
-            more, more_weight = self.attend(query, *rows, forward_batch)
-            output, weight = merge_state(more, more_weight, output, weight)
+            more, more_weight = self.attend(query, *rows, forward_batch, cached=True)
+            output, weight = merge_state(more, more_weight * to_natural_log, output, weight)
         return output.reshape(-1, self.num_local_heads * self.v_head_dim)
 
     def attend(
-        self, query: torch.Tensor, latent: torch.Tensor, key_rope: torch.Tensor, forward_batch: ForwardBatch
-    ) -> torch.Tensor:
-        """Expand latents [rows, 1, rank] into keys and values of every head and attend to them."""
-        expanded = self.kv_b_proj(latent.squeeze(1))[0].unflatten(-1, (self.num_local_heads, -1))
+        self,
+        query: torch.Tensor,
+        latent: torch.Tensor,
+        key_rope: torch.Tensor,
+        forward_batch: ForwardBatch,
+        cached: bool,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Expand latents [rows, 1, rank] into keys and values of every head and attend to them: the output, and with it
+        the log of each row's sum [tokens, heads] where the batch asks for it. `cached`: these are rows of the cache.
+        """
+        # contiguous: FP8 linears take no strided input, and rows of the cache are latent and rope side by side.
+        expanded = self.kv_b_proj(latent.squeeze(1).contiguous())[0].unflatten(-1, (self.num_local_heads, -1))
         key_nope, value = expanded.split((self.qk_nope_head_dim, self.v_head_dim), dim=-1)
         key = torch.cat((key_nope, key_rope.expand(-1, self.num_local_heads, -1)), dim=-1)
         return self.attn_mha(
-            query, key, value.contiguous(), forward_batch, save_kv_cache=False, key_value_num_tokens=key.shape[0]
+            query,
+            key,
+            value.contiguous(),
+            forward_batch,
+            save_kv_cache=False,
+            # Left open, keys are cut with the queries to the rows that are no padding.
+            key_value_num_tokens=key.shape[0] if cached else None,
         )
 
     def cached_rows(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
