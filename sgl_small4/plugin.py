@@ -26,6 +26,7 @@ from transformers import Mistral4Config, PretrainedConfig
 
 from sgl_small4.checkpoint.files import opened, weight_files
 from sgl_small4.config import CONFIG_FILE, WEIGHT_FILES, Small4Config, checkpoint_format, is_small4
+from sgl_small4.cpu import experts
 from sgl_small4.cpu.platform import ATTENTION_BACKEND, bind_threads
 from sgl_small4.model.decoder import EntryClass
 from sgl_small4.prompt import chat, grammar
@@ -136,6 +137,13 @@ def restore_defaults(server_args, hf_config) -> dict[str, str]:
 def bind_threads_to_cores(*, local_omp_cpuid: str, dist_init_method: str | None = None) -> None:
     """Upstream keeps a rank on its cores through an AMX kernel alone: elsewhere every rank would run on all cores."""
     bind_threads(local_omp_cpuid)
+
+
+@hook("sglang.srt.layers.quantization.unquant.UnquantizedFusedMoEMethod.process_weights_after_loading", HookType.AFTER)
+def pack_experts(_result: None, _method, layer) -> None:
+    """The CPU's kernels read experts in an order of their own, made once per load; see `sgl_small4/cpu/experts.py`."""
+    if is_cpu():
+        experts.pack(layer)
 
 
 @hook("sglang.srt.configs.update_config.adjust_config_with_unaligned_cpu_tp", HookType.AROUND)

@@ -17,6 +17,7 @@ from sglang.srt.layers.attention.base_attn_backend import AttentionBackend
 from sglang.srt.mem_cache.memory_pool import KVWriteLoc, MLATokenToKVPool
 from sglang.srt.models.deepseek_common.attention_forward_methods.forward_methods import AttnForwardMethod
 
+from sgl_small4.cpu import kernels
 from sgl_small4.cpu.platform import ATTENTION_BACKEND
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class LatentAttentionBackend(AttentionBackend):
         prefix_lens = forward_batch.extend_prefix_lens_cpu
         lens = [prefix + new for prefix, new in zip(prefix_lens, new_lens, strict=True)]
         if not save_kv_cache:
-            return expanded(query, k, v, new_lens, lens, layer.scaling).flatten(1)
+            attend = kernels.expanded_attention if kernels.serves_attention(query, k, layer.v_head_dim) else expanded
+            return attend(query, k, v, new_lens, lens, layer.scaling).flatten(1)
         self.token_to_kv_pool.set_kv_buffer(layer, KVWriteLoc(forward_batch.out_cache_loc), k, v)
         return self._absorbed(query, layer, forward_batch, new_lens, lens)
 
@@ -108,16 +110,10 @@ class LatentAttentionBackend(AttentionBackend):
         lens: list[int],
     ) -> torch.Tensor:
         rows = self.token_to_kv_pool.get_key_buffer(layer.layer_id).squeeze(1)  # [slots, kv_lora_rank + rope]
-        return absorbed(
-            query,
-            rows,
-            self.req_to_token,
-            forward_batch.req_pool_indices,
-            new_lens,
-            lens,
-            layer.v_head_dim,
-            layer.scaling,
-        ).flatten(1)
+        attend = kernels.latent_attention if kernels.serves_attention(query, rows, layer.v_head_dim) else absorbed
+        requests = forward_batch.req_pool_indices
+        output = attend(query, rows, self.req_to_token, requests, new_lens, lens, layer.v_head_dim, layer.scaling)
+        return output.flatten(1)
 
     def support_triton(self) -> bool:
         return False

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from sgl_small4.cpu import kernels
+
 if TYPE_CHECKING:
     from sglang.srt.layers.moe.token_dispatcher import StandardCombineInput, StandardDispatchOutput
     from sglang.srt.layers.quantization.unquant import UnquantizedFusedMoEMethod
@@ -29,7 +31,8 @@ def forward(
     if not is_plain(layer):
         return method.forward_native(layer, dispatch_output)
     weights, ids, _ = dispatch_output.topk_output
-    output = swiglu_experts(dispatch_output.hidden_states, layer.w13_weight, layer.w2_weight, weights, ids)
+    run = kernels.experts if layer.experts_packed else swiglu_experts
+    output = run(dispatch_output.hidden_states, layer.w13_weight, layer.w2_weight, weights, ids)
     return StandardCombineInput(hidden_states=output)
 
 
@@ -46,6 +49,15 @@ def is_plain(layer: torch.nn.Module) -> bool:
         and not hasattr(layer, "w13_weight_bias")
         and not hasattr(layer, "w2_weight_bias")
     )
+
+
+def pack(layer: torch.nn.Module) -> None:
+    """Reorder freshly loaded weights in place for the kernels, where kernels run and take this layer's experts."""
+    weights = (layer.w13_weight.data, layer.w2_weight.data)
+    layer.experts_packed = is_plain(layer) and all(map(kernels.serves_weight, weights))
+    if layer.experts_packed:
+        for weight in weights:
+            kernels.pack(weight)
 
 
 def swiglu_experts(

@@ -152,6 +152,9 @@ class CpuPlatform(CpuDeviceMixin, SRTPlatform):
         _share_cores(ranks)
         if server_args.max_running_requests is None:
             server_args.max_running_requests = RUNNING_REQUESTS
+        if not server_args.enable_torch_compile:
+            # SGLang compiles some small functions whatever the arguments: seconds of a first request, gains on a GPU.
+            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         model = model_config_of(server_args)
         if not _is_ours(model):
             return
