@@ -461,24 +461,18 @@ class Small4Config:
         return fields
 
 
-def checkpoint_format(folder: Path, weights_present: bool = True) -> Format:
+def checkpoint_format(folder: Path) -> Format:
     """Which of the two formats to read from a folder; never by its name.
 
-    A format is there when its configuration describes Small 4 and its weight files exist. Native is preferred where
-    both are: it is the form the model's makers publish, and its `apply_scale` is unambiguous.
+    One whose configuration describes Small 4, if possible with its weight files. Native is preferred where both are
+    whole: it is the form the model's makers publish, and its `apply_scale` is unambiguous.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder; give the folder of a Mistral Small 4 checkpoint")
     described = [source for source in CONFIG_FILE if _describes_small4(folder, source)]
     if not described:
         raise ConfigError(f"{folder} holds no Mistral Small 4: neither config.json nor params.json there describes one")
-    if not weights_present:  # still to be downloaded
-        return described[0]
-    complete = [source for source in described if any(folder.glob(WEIGHT_FILES[source]))]
-    if not complete:
-        needed = " or ".join(f"{WEIGHT_FILES[source]} beside {CONFIG_FILE[source]}" for source in described)
-        raise ConfigError(f"{folder} holds no weights; expected {needed}")
-    return complete[0]
+    return next((source for source in described if any(folder.glob(WEIGHT_FILES[source]))), described[0])
 
 
 def is_small4(folder: Path | str) -> bool:

@@ -24,7 +24,7 @@ from sglang.srt.runtime_context import get_platform
 from sglang.srt.utils import is_cpu
 from transformers import Mistral4Config, PretrainedConfig
 
-from sgl_small4.checkpoint.files import opened, weight_files
+from sgl_small4.checkpoint.files import check, weight_files
 from sgl_small4.config import CONFIG_FILE, WEIGHT_FILES, Small4Config, checkpoint_format, is_small4
 from sgl_small4.cpu import experts
 from sgl_small4.cpu.platform import ATTENTION_BACKEND, bind_threads
@@ -74,7 +74,10 @@ class Small4ConfigParser(ModelConfigParserBase):
     """Both of a Small 4 checkpoint's configuration files to the one that our class takes."""
 
     def parse(self, model, trust_remote_code: bool, revision: str | None = None, **kwargs) -> PretrainedConfig:
-        config = Small4Config.from_folder(local_folder(str(model), revision))
+        folder = local_folder(str(model), revision)
+        config = Small4Config.from_folder(folder)
+        if any(folder.glob(WEIGHT_FILES[config.source])):  # what does not fit is said before any process is spawned
+            check(folder)
         return Mistral4Config(**config.to_hf(dequantize=is_cpu()))
 
 
@@ -93,12 +96,10 @@ def choose_weight_files(prepare: Callable, loader, model: str, revision: str | N
     if folder is None:
         return prepare(loader, model, revision, *args, **kwargs)
     if not Path(model).is_dir():
-        patterns = [WEIGHT_FILES[checkpoint_format(folder, weights_present=False)]]
+        patterns = [WEIGHT_FILES[checkpoint_format(folder)]]
         folder = Path(prepare(loader, model, revision, False, allow_patterns_overrides=patterns)[0])
-    files = weight_files(folder)
-    for file in files:
-        opened(file)
-    return str(folder), [str(file) for file in files], True
+    check(folder)
+    return str(folder), [str(file) for file in weight_files(folder)], True
 
 
 @hook("sglang.srt.configs.model_config.ModelConfig._derive_model_shapes", HookType.AFTER)

@@ -7,7 +7,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from sgl_small4.checkpoint.inventory import CheckpointError, Inventory
-from sgl_small4.config import WEIGHT_FILES, Small4Config, checkpoint_format
+from sgl_small4.config import CONFIG_FILE, WEIGHT_FILES, Small4Config, checkpoint_format
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -18,7 +18,11 @@ DTYPES = {
 
 def weight_files(folder: Path) -> list[Path]:
     """The weight files of the format that is read from this folder, sorted; never a pickle."""
-    return sorted(folder.glob(WEIGHT_FILES[checkpoint_format(folder)]))
+    source = checkpoint_format(folder)
+    files = sorted(folder.glob(WEIGHT_FILES[source]))
+    if not files:
+        raise CheckpointError(f"{folder} holds no weights; expected {WEIGHT_FILES[source]} beside {CONFIG_FILE[source]}")
+    return files
 
 
 def check(folder: Path) -> None:

@@ -31,6 +31,8 @@ from sgl_small4.model.rope import YarnRotaryEmbedding
 # These give the log of each row's sum in base 2, and `merge_state` takes natural logs: merged as they come, the newest
 # tokens get a fraction of their weight behind a long prefix (sglang issue 40903; flashinfer/prefill.py, `_finish_lse`).
 LOG2_BACKENDS = ("flashinfer", "trtllm_mla")
+# Reads keys and values from the cache alone, which holds latents; SGLang's table has no entry of its own for it.
+ABSORBED_ONLY_BACKENDS = ("torch_native",)
 
 
 class LatentAttention(nn.Module):
@@ -128,7 +130,7 @@ class LatentAttention(nn.Module):
         query, latent, key_rope = self.project(positions, hidden_states, query_scale)
         backend = active_backend(forward_batch)
         method = AttentionBackendRegistry.get_handler(backend)(self, forward_batch)
-        if method == AttnForwardMethod.MLA:
+        if method == AttnForwardMethod.MLA or backend in ABSORBED_ONLY_BACKENDS:
             output = self.absorbed(query, latent, key_rope, forward_batch, takes_rope_apart(backend))
         else:
             output = self.expanded(query, latent, key_rope, forward_batch, method)

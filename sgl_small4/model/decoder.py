@@ -1,5 +1,6 @@
 """The text model: embedding, layers of latent attention and experts, final norm and head."""
 
+import logging
 from collections.abc import Iterable
 
 import torch
@@ -25,6 +26,9 @@ from sgl_small4.config import Small4Config
 from sgl_small4.model.attention import LatentAttention
 from sgl_small4.model.moe import MixtureOfExperts
 from sgl_small4.model.rope import YarnRotaryEmbedding, query_scale
+
+
+logger = logging.getLogger(__name__)
 
 
 class Small4DecoderLayer(nn.Module):
@@ -171,6 +175,13 @@ class Mistral4ForCausalLM(nn.Module):
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         load(self, self.small4, weights)
+        logger.info(
+            "Mistral Small 4 by sgl_small4: layers %d to %d, softmax scale %.6g, FP8 scales %s",
+            self.start_layer,
+            self.end_layer - 1,
+            self.small4.softmax_scale,
+            self.small4.quantization or "none",
+        )
         self.post_load_weights()
 
     def post_load_weights(self) -> None:
