@@ -15,6 +15,22 @@ from launch.host import Host
 from launch.profiles import Profiles, as_command_line
 
 
+SGLANG = "from launch.serve import sglang; sglang()"
+
+
+def sglang() -> None:
+    """SGLang's own command line, with a checkpoint that does not fit told in one sentence."""
+    from sglang.cli.main import main
+
+    from sgl_small4.checkpoint.inventory import CheckpointError
+    from sgl_small4.config import ConfigError
+
+    try:
+        main()
+    except (ConfigError, CheckpointError) as error:
+        sys.exit(f"small4: {error}")
+
+
 def serve(arguments: list[str], profile: str | None) -> NoReturn:
     """Replace this process by SGLang's server, so that signals and the exit code are its own."""
     command = command_line(arguments, profile, Host())
@@ -35,7 +51,7 @@ def command_line(arguments: list[str], profile: str | None, host: Host) -> list[
     if not given.config:
         check_port_is_free(*address)
     return [
-        *(sys.executable, "-c", "from sglang.cli.main import main; main()", "serve", "--model-path", str(model)),
+        *(sys.executable, "-c", SGLANG, "serve", "--model-path", str(model)),
         *as_command_line(defaults),
         *passed_on,
     ]

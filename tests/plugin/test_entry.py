@@ -91,5 +91,7 @@ def test_a_broken_platform_ends_the_process_too(tmp_path):
 
 
 def test_the_entry_module_imports_the_standard_library_alone():
-    code = "import sys; import sgl_small4.entry; print([m for m in sys.modules if m.split('.')[0] in ('sglang','torch')])"
+    code = (
+        "import sys; import sgl_small4.entry; print([m for m in sys.modules if m.split('.')[0] in ('sglang','torch')])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
