@@ -54,12 +54,9 @@ class Small4ChatEncoding:
     def encode_messages(self, *, request: ChatCompletionRequest, tools: list[dict] | None, **_: Any) -> list[int]:
         """The prompt's ids, from the request's own messages: the handler's copy went through a lossy JSON parser."""
         messages = [message.model_dump() for message in request.messages]
-        return self._format.encode(
-            messages,
-            tools,
-            effort_of(request.reasoning_effort),
-            continue_final_message=request.continue_final_message or bool(messages[-1].get("prefix")),
-        )
+        continues = request.continue_final_message or any(message.get("prefix") for message in messages[-1:])
+        effort = effort_of(request.reasoning_effort)
+        return self._format.encode(messages, tools, effort, continue_final_message=continues)
 
     def trace_tokens(self, output_ids: list[int]) -> int:
         """How many of the output ids stand in a trace."""

@@ -109,7 +109,7 @@ class PromptFormat:
         try:
             request = ChatCompletionRequest.from_openai(
                 messages=[_message(index, message) for index, message in enumerate(messages)],
-                tools=[dict(tool) for tool in tools] if tools else None,
+                tools=[_tool(index, tool) for index, tool in enumerate(tools)] if tools else None,
                 reasoning_effort=effort,
                 continue_final_message=continue_final_message,
             )
@@ -154,6 +154,12 @@ def _chunk(index: int, chunk: object) -> dict[str, Any]:
     if chunk.get("type") in ("thinking", "reasoning"):
         return {"type": "thinking", "thinking": _thought(index, chunk)}
     return dict(chunk)
+
+
+def _tool(index: int, tool: object) -> dict[str, Any]:
+    if not isinstance(tool, Mapping) or not isinstance(tool.get("function"), Mapping):
+        raise PromptError(f"tools[{index}]: a tool must be an object with a function, got {tool!r:.80}.")
+    return dict(tool)
 
 
 def _thought(index: int, chunk: Message) -> str:

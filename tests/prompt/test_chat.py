@@ -278,6 +278,29 @@ def test_a_trace_can_come_in_one_piece(model):
     assert ask(model, says, extra_body={"stream_reasoning": False}).trace == "one two three four five six"
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_responses_route_is_given_the_same_split(model, case):
+    writing, _ = CASES[case]
+    ids = spell(model.format, writing)
+    expected = parse(ids, model.format)
+    output = http_server.app.state.openai_serving_chat.encoding_adapter.output
+    asked = {"request": None, "require_reasoning": False, "separate_reasoning": False, "parse_tool_calls": True}
+    trace, answer, calls = output.parse_responses_output(output_ids=ids, finish_reason=model.finish, **asked)
+    assert (trace, answer) == (expected.trace or "", expected.answer)
+    assert [(call.name, call.parameters) for call in calls] == [(call.name, call.text) for call in expected.calls]
+    stream, streamed = output.new_responses_stream(**asked), ["", "", {}]
+    for end in range(1, len(ids) + 1):
+        chunk = {"output_ids": ids[:end], "meta_info": {"completion_tokens": end}}
+        trace, answer, calls = stream.step(chunk, model.finish if end == len(ids) else None)
+        streamed[0] += trace
+        streamed[1] += answer
+        for call in calls:
+            name, arguments = streamed[2].get(call.tool_index, ("", ""))
+            streamed[2][call.tool_index] = (name + (call.name or ""), arguments + call.parameters)
+    assert streamed[:2] == [expected.trace or "", expected.answer]
+    assert list(streamed[2].values()) == [(call.name, call.text) for call in expected.calls]
+
+
 def test_other_models_keep_their_encoding(model):
     handler = http_server.app.state.openai_serving_chat
     assert handler.chat_encoding_spec == SPEC

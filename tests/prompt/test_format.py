@@ -2,6 +2,7 @@
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from mistral_common.tokens.tokenizers.base import SpecialTokens
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
@@ -172,3 +173,45 @@ def test_control_ids_come_by_name(either):
     for name in SpecialTokens:
         assert either.tokenizer.id_to_piece(either.control(name)) == name.value
         assert either.control(name) not in either.encode_text(name.value)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda values: st.lists(values, max_size=2) | st.dictionaries(st.text(max_size=5), values, max_size=2),
+    max_leaves=4,
+)
+chunks = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "thinking", "reasoning", "image_url", "input_audio", "x"])},
+    optional={"text": anything, "thinking": anything, "image_url": anything, "closed": anything},
+)
+odd_calls = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": anything | st.just("a1b2c3d4e"),
+        "type": anything,
+        "function": anything | st.fixed_dictionaries({"name": anything}, optional={"arguments": anything}),
+    },
+)
+odd_messages = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "developer", "user", "assistant", "tool"]) | anything},
+    optional={
+        "content": anything | st.lists(chunks | anything, max_size=2),
+        "tool_calls": anything | st.lists(odd_calls | anything, max_size=2),
+        "tool_call_id": anything | st.just("a1b2c3d4e"),
+        "reasoning_content": anything,
+        "reasoning": anything,
+        "name": anything,
+        "prefix": anything,
+    },
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(odd_messages, max_size=3), st.none() | st.lists(anything, max_size=2), st.booleans())
+def test_whatever_is_sent_is_encoded_or_refused_in_one_sentence(either, messages, tools, continues):
+    try:
+        ids = either.encode(messages, tools, "high", continue_final_message=continues)
+    except PromptError as refusal:
+        assert "\n" not in str(refusal)
+    else:
+        assert ids[0] == either.control(SpecialTokens.bos)
