@@ -92,8 +92,10 @@ def measure(name: str, again: bool) -> Iterator[Row]:
     source, file = SOURCES[name], FOLDER / f"{name}.json"
     if again or not file.exists():
         FOLDER.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", source.module, "--json", str(file)]
-        if subprocess.run(command, check=False).returncode:
+        file.unlink(missing_ok=True)
+        # The exit code also tells of missed targets; a measurement that failed leaves no file.
+        subprocess.run([sys.executable, "-m", source.module, "--json", str(file)], check=False)
+        if not file.exists():
             raise LaunchError(f"`python -m {source.module}` failed, see above: no table without all of its figures.")
     return source.rows(json.loads(file.read_text(encoding="utf-8")))
 
