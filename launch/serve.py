@@ -14,7 +14,6 @@ from launch.errors import LaunchError
 from launch.host import Host
 from launch.profiles import Profiles, as_command_line
 
-
 SGLANG = "from launch.serve import sglang; sglang()"
 
 
