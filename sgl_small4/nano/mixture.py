@@ -52,11 +52,13 @@ class Rows:
 
 
 class Mixture:
-    """Makes rows from one random generator; the weights say how often short rows hold each kind."""
+    """Makes rows from one random generator; the weights say how often short rows hold each kind, `share` what
+    arithmetic emphasises."""
 
-    def __init__(self, random: Random, format: Format) -> None:
+    def __init__(self, random: Random, format: Format, share: arithmetic.Share) -> None:
         self.random = random
         self.format = format
+        self.share = share
 
     def rows(self, count: int, length: int, weights: tuple[int, int, int, int]) -> Rows:
         """`weights` of copying, documents, arithmetic, and tools with chat, in rows of 256. A longer row is mostly one
@@ -172,7 +174,7 @@ class Mixture:
     def _small_turn(self, high: bool) -> tuple[Turn, int]:
         if self.random.random() < 0.03:
             return chat.turn(self.random), OTHER
-        return arithmetic.turn(self.random, high), SUM_HIGH if high else SUM_NONE
+        return arithmetic.turn(self.random, high, self.share), SUM_HIGH if high else SUM_NONE
 
     def _add(self, segments: list[Segment], turn: Turn, high: bool, mark: int, room: int, forget: bool) -> bool:
         """Append a turn if it fits; at high a few have a cut trace, or none in a conversation that forgets."""

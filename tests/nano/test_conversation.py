@@ -37,7 +37,7 @@ def test_conversations_of_several_turns(form: Format, mistral: MistralTokenizer,
     messages: list[dict[str, object]] = [{"role": "system", "content": system}] if system else []
     ids = form.opening(high, system)
     for _ in range(3):
-        turn = arithmetic.turn(source, high)
+        turn = arithmetic.turn(source, high, arithmetic.Share())
         messages += [{"role": "user", "content": turn.question}, assistant(turn.answer, turn.trace if high else None)]
         ids += [i for part, _ in form.turn(turn, high, 1) for i in part]
     messages.append({"role": "user", "content": "And now?"})
@@ -77,7 +77,7 @@ def test_a_tool_call_and_its_result(form: Format, mistral: MistralTokenizer, hig
 def test_a_cut_trace_is_a_beginning_of_the_trace(form: Format) -> None:
     source = random.Random(1)
     for _ in range(50):
-        turn = arithmetic.turn(source, high=True)
+        turn = arithmetic.turn(source, True, arithmetic.Share())
         (prompt, silent), (reply, mark) = form.cut_turn(source, turn, 4)
         kept = prompt[len(form.user(turn.question)) :]
         whole = form.trace(turn.trace)

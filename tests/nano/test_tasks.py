@@ -13,6 +13,8 @@ from sgl_small4.nano.tasks import arithmetic, tools
 from sgl_small4.nano.tasks.documents import MISSING, Document, held_out
 from sgl_small4.nano.tokenizer import CONTROL, Coder
 
+SHARE = arithmetic.Share(checks=0.3, easy=0.3, pairs=0.5, near=0.5)
+
 
 def value(expression: str) -> int:
     """Independent of the tasks: signed integers, added; or two multiplied."""
@@ -26,7 +28,7 @@ def value(expression: str) -> int:
 def test_every_step_of_a_trace_is_right(high: bool) -> None:
     source = random.Random(0)
     for _ in range(2000):
-        numbers, operators = arithmetic.draw(source, high)
+        numbers, operators = arithmetic.draw(source, high, arithmetic.Share())
         trace, result = arithmetic.work(numbers, operators)
         whole, *steps = trace.split("\n")
         assert whole == arithmetic.expression(numbers, operators) and value(whole) == int(result)
@@ -88,7 +90,7 @@ def test_nothing_held_out_is_generated_in_training(monkeypatch) -> None:
     monkeypatch.setattr(arithmetic, "work", catch_work)
     monkeypatch.setattr(Document, "__init__", catch_document)
     monkeypatch.setattr(tools, "call", catch_call)
-    mixture = Mixture(random.Random(0), Format(Coder(CHECKPOINT / "tekken.json")))
+    mixture = Mixture(random.Random(0), Format(Coder(CHECKPOINT / "tekken.json")), SHARE)
     for _ in range(40):
         mixture.rows(32, 256, (1, 3, 6, 3))
     assert min(map(len, seen.values())) > 300
@@ -117,7 +119,7 @@ def test_cases_are_held_out() -> None:
 @pytest.mark.parametrize("length", [256, 1024])
 def test_rows_mark_replies_and_nothing_else(length: int) -> None:
     """A loss is never on padding, on a question or on a document; conversations do not see each other."""
-    mixture = Mixture(random.Random(0), Format(Coder(CHECKPOINT / "tekken.json")))
+    mixture = Mixture(random.Random(0), Format(Coder(CHECKPOINT / "tekken.json")), SHARE)
     rows = mixture.rows(16, length, (0, 3, 3, 3))
     inside = {
         CONTROL[f"[{name}]"]: CONTROL[f"[/{name}]"]

@@ -4,12 +4,23 @@ A trace repeats the expression, then has a line a step: digit by digit with the 
 as in `84+60:4+0+0=4,8+6+0=14>144+19-33`. Carrying what is left matters: without it most errors were a wrong operand."""
 
 from random import Random
+from typing import NamedTuple
 from zlib import crc32
 
 from sgl_small4.nano.tasks import words
 from sgl_small4.nano.tasks.turns import Turn, answer_check, compare, digit_pairs
 
 EASY = 20  # sums of two numbers below this are the easy cases
+
+
+class Share(NamedTuple):
+    """What training emphasises: at high `checks` of all turns; at none `easy` sums and `pairs` below 100, of which
+    `near` are below 40."""
+
+    checks: float = 0.14
+    easy: float = 0.42
+    pairs: float = 0.43
+    near: float = 0.0
 
 
 def held_out(numbers: list[int], operators: str) -> bool:
@@ -61,10 +72,11 @@ def draw_easy(random: Random, kept: bool = False) -> tuple[list[int], str]:
             return numbers, "+"
 
 
-def draw_pair(random: Random) -> tuple[list[int], str]:
-    """Two numbers below 100, in either operation: what the easy cases generalise from."""
+def draw_pair(random: Random, near: float = 0.0) -> tuple[list[int], str]:
+    """Two numbers below 100, in either operation: what the easy cases generalise from. `near` of them are below 40."""
+    top = 40 if near and random.random() < near else 100
     while True:
-        numbers = [random.randrange(100), random.randrange(100)]
+        numbers = [random.randrange(top), random.randrange(top)]
         operators = "+" if random.random() < 0.75 else "-"
         if operators == "-":
             numbers.sort(reverse=True)
@@ -90,13 +102,13 @@ def draw_long(random: Random, count: int, mixed: bool = True, kept: bool = False
             return numbers, operators
 
 
-def draw(random: Random, high: bool) -> tuple[list[int], str]:
+def draw(random: Random, high: bool, share: Share) -> tuple[list[int], str]:
     """The training mixture: effort none is mostly for what can be known at a glance."""
     kind = random.random()
-    if kind < (0.1 if high else 0.42):
+    if kind < (0.1 if high else share.easy):
         return draw_easy(random)
-    if kind < (0.18 if high else 0.85):
-        return draw_pair(random)
+    if kind < (0.18 if high else share.easy + share.pairs):
+        return draw_pair(random, share.near)
     count = random.choice((3, 3, 4, 4, 5, 5, 6) if high else (2, 3, 3, 4, 5))
     return draw_long(random, count, random.random() < 0.55)
 
@@ -181,15 +193,15 @@ def check(random: Random, numbers: list[int], operators: str) -> Turn:
     return Turn(form.format(close, given), f"{trace}\n{compare(result, str(given))}", "yes" if given == value else "no")
 
 
-def turn(random: Random, high: bool) -> Turn:
+def turn(random: Random, high: bool, share: Share) -> Turn:
     """A turn of the training mixture."""
     kind = random.random()
     if kind < 0.07:
         return comparison(random)
-    numbers, operators = draw(random, high)
+    numbers, operators = draw(random, high, share)
     if kind < 0.22 and len(numbers) < 6:
         return story(random, numbers, operators)
-    if kind < (0.36 if high else 0.27):
+    if kind < 0.22 + (share.checks if high else 0.05):
         return check(random, *(draw_pair(random) if random.random() < 0.4 else (numbers, operators)))
     return plain(random, numbers, operators)
 

@@ -42,7 +42,7 @@ def texts(seed: int) -> Iterator[str]:
         yield document.text
         yield from ("\n".join(document.question()) for _ in range(4))
         for high in (True, False):
-            yield "\n".join(arithmetic.turn(random, high))
+            yield "\n".join(arithmetic.turn(random, high, arithmetic.Share()))
         yield "\n".join(chat.turn(random))
         tool, call = tools.calculator(random), tools.call(random)
         if at % 3 == 0:  # more would spend the merges on what is the same in every prompt
