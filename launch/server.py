@@ -45,7 +45,7 @@ class Server:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._keep_log = log is not None
-        self.log = log or Path(tempfile.mkstemp(prefix="small4-server-", suffix=".log")[1])
+        self.log = log or Path(tempfile.gettempdir(), f"small4-server-{os.getpid()}-{self.port}.log")
         self.command = [
             *launcher,
             *([str(model)] if model else []),
@@ -94,7 +94,7 @@ class Server:
     def last_words(self) -> str:
         """The last line of the log that is not blank."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "nothing was printed"
+        return lines[-1].removeprefix("small4: ") if lines else "nothing was printed"
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + STARTUP_SECONDS
