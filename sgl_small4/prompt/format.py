@@ -124,8 +124,10 @@ class PromptFormat:
             raise PromptError(f"The conversation is not valid: {_sentence(error)}") from error
 
 
-def _message(index: int, message: Message) -> dict[str, Any]:
+def _message(index: int, message: object) -> dict[str, Any]:
     """Check what mistral_common would meet with a KeyError or an assertion, and unfold Mistral's thinking chunks."""
+    if not isinstance(message, Mapping):
+        raise PromptError(f"messages[{index}]: a message must be an object with a role, got {message!r:.80}.")
     role, content = message.get("role"), message.get("content")
     if role not in ("system", "developer", "user", "assistant", "tool"):
         raise PromptError(f"messages[{index}]: the role must be system, user, assistant or tool, got {role!r}.")
@@ -152,7 +154,8 @@ def _chunk(index: int, chunk: object) -> dict[str, Any]:
     if chunk.get("type") in ("input_audio", "audio_url"):
         raise PromptError(f"messages[{index}]: this model takes no audio.")
     if chunk.get("type") in ("thinking", "reasoning"):
-        return {"type": "thinking", "thinking": _thought(index, chunk)}
+        closed = {"closed": chunk["closed"]} if chunk.get("closed") is not None else {}
+        return {"type": "thinking", "thinking": _thought(index, chunk), **closed}
     return dict(chunk)
 
 

@@ -112,6 +112,9 @@ def test_a_trace_in_the_history_has_several_spellings_and_one_prompt(tekken):
 def test_a_final_message_is_continued(tekken):
     ids = tekken.encode([*ENGLISH, given_by.assistant("The sum is")], continue_final_message=True)
     assert tekken.tokenizer.decode(ids, "keep").endswith("[/INST]The sum is")
+    thinking = given_by.assistant([{"type": "thinking", "thinking": "2 and", "closed": False}])
+    ids = tekken.encode([*ENGLISH, thinking], continue_final_message=True)
+    assert tekken.tokenizer.decode(ids, "keep").endswith("[/INST][THINK]2 and")
 
 
 @pytest.mark.parametrize("value", [None, *EFFORTS])
@@ -207,7 +210,7 @@ odd_messages = st.fixed_dictionaries(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(odd_messages, max_size=3), st.none() | st.lists(anything, max_size=2), st.booleans())
+@given(st.lists(odd_messages | anything, max_size=3), st.none() | st.lists(anything, max_size=2), st.booleans())
 def test_whatever_is_sent_is_encoded_or_refused_in_one_sentence(either, messages, tools, continues):
     try:
         ids = either.encode(messages, tools, "high", continue_final_message=continues)
