@@ -45,7 +45,7 @@ class Server:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._keep_log = log is not None
-        self.log = log or Path(tempfile.gettempdir(), f"small4-server-{os.getpid()}-{self.port}.log")
+        self.log = log or _new_log()
         self.command = [
             *launcher,
             *([str(model)] if model else []),
@@ -109,6 +109,11 @@ class Server:
                     pass  # not listening yet
                 time.sleep(0.1)
         raise LaunchError(f"The server was not ready after {STARTUP_SECONDS} s: see its log, {self.log}.")
+
+
+def _new_log() -> Path:
+    with tempfile.NamedTemporaryFile(prefix="small4-server-", suffix=".log", delete=False) as file:
+        return Path(file.name)
 
 
 def _end_with_parent() -> None:
