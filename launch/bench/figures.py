@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -110,7 +111,8 @@ def demo_row() -> Row:
 
 
 def table(rows: list[Row]) -> Table:
-    shown = Table("what", "target", "measured", "met")
+    """As Markdown, so that it can be put into the README as it is printed."""
+    shown = Table("what", "target", "measured", "met", box=box.MARKDOWN)
     for row in rows:
         shown.add_row(row.what, row.target, row.measured, {True: "yes", False: "no", None: ""}[row.met])
     return shown
@@ -129,7 +131,7 @@ def main() -> int:
     except LaunchError as error:
         print(f"figures: {error}", file=sys.stderr)
         return 1
-    Console(width=None if sys.stdout.isatty() else 160).print(table(rows))
+    Console(width=None if sys.stdout.isatty() else 240).print(table(rows))
     return int(any(row.met is False for row in rows))
 
 
