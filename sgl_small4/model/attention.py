@@ -33,6 +33,8 @@ from sgl_small4.model.rope import YarnRotaryEmbedding
 LOG2_BACKENDS = ("flashinfer", "trtllm_mla")
 # Reads keys and values from the cache alone, which holds latents; SGLang's table has no entry of its own for it.
 ABSORBED_ONLY_BACKENDS = ("torch_native",)
+# Kernels for latents of 512 alone (flashmla, fa4, cutedsl_mla by both names), or rules that this file has not (aiter).
+UNFIT_BACKENDS = {"flashmla", "fa4", "cutedsl_mla", "tokenspeed_mla", "aiter"}
 
 
 class LatentAttention(nn.Module):
@@ -47,6 +49,12 @@ class LatentAttention(nn.Module):
         prefix: str,
     ) -> None:
         super().__init__()
+        unfit = UNFIT_BACKENDS.intersection(attention_backends())
+        if unfit:
+            raise ValueError(
+                f"--attention-backend {min(unfit)} cannot attend to this model's latents of {config.kv_lora_rank}: "
+                "use fa3 (Hopper), trtllm_mla (Blackwell), flashinfer or triton"
+            )
         self.layer_id = layer_id
         self.num_local_heads = config.num_attention_heads // get_parallel().attn_tp_size
         self.kv_lora_rank = config.kv_lora_rank
