@@ -13,6 +13,9 @@ from xgrammar import TokenizerInfo, VocabType
 from sgl_small4.prompt.format import PromptFormat
 from sgl_small4.prompt.served import is_ours, served_format
 
+# White space in a row that a JSON grammar admits: a line break and the indentation of seven levels.
+MAX_WHITE_SPACE = 16
+
 
 def grammar_vocabulary(format: PromptFormat, vocab_size: int, stop_ids: Iterable[int]) -> TokenizerInfo:
     """xgrammar's view of the vocabulary: it never admits an id without bytes, and keeps a leading NUL for itself."""
