@@ -1,4 +1,7 @@
-"""The CPU platform: what SGLang asks of a device, and what a host needs before SGLang is imported."""
+"""The CPU platform: what SGLang asks of a device, and what a host needs before SGLang asks.
+
+SGLang imports this module through the entry point while it is being imported itself; on its own, import sglang first.
+"""
 
 from __future__ import annotations
 

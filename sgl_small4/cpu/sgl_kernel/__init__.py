@@ -33,9 +33,7 @@ def assign_req_to_token_pool_cpu(
 
 def _without_cpu_form(name: str) -> Callable[..., NoReturn]:
     def unavailable(*args: object, **kwargs: object) -> NoReturn:
-        raise NotImplementedError(
-            f"sgl_kernel.{name} has no form for an ordinary CPU, and what needs it cannot run here"
-        )
+        raise NotImplementedError(f"sgl_kernel.{name} has no form for an ordinary CPU: what needs it cannot run here")
 
     return unavailable
 
