@@ -136,15 +136,6 @@ def restore_defaults(server_args, hf_config) -> dict[str, str]:
     return wanted
 
 
-@register_model_override("Mistral4ForCausalLM")
-def bound_white_space(server_args, hf_config) -> dict[str, int]:
-    """A JSON grammar lets a model write white space until its limit, which a small model does (seen with nano)."""
-    given = resolving_view(server_args)
-    if given.constrained_json_disable_any_whitespace or given.constrained_json_max_whitespace_cnt is not None:
-        return {}
-    return {"constrained_json_max_whitespace_cnt": grammar.MAX_WHITE_SPACE}
-
-
 @register_resolution_hook("apply_inkling_prefill_cuda_graph_default")
 def capture_no_prefill(server_args, previous: Callable) -> None:
     """A captured prefill keeps to the absorbed form, which is 2.5 times the work of the expanded one.
@@ -222,8 +213,8 @@ def count_streamed_trace(generate: Callable, handler, **step):
 
 @hook("sglang.srt.constrained.grammar_manager.GrammarManager.__init__", HookType.BEFORE)
 def constrain_text_only(_manager, scheduler) -> None:
-    """Upstream's vocabulary lets a grammar spell text with control ids."""
-    grammar.give_vocabulary(scheduler)
+    """Upstream's vocabulary lets a grammar spell text with control ids, and JSON hold white space without end."""
+    grammar.prepare(scheduler)
 
 
 @hook("fastapi.exceptions.RequestValidationError.__init__", HookType.BEFORE)

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import pytest
 import xgrammar
 from mistral_common.tokens.tokenizers.base import SpecialTokens
+from sglang.srt.runtime_context import get_context, get_serving
 from transformers import PreTrainedTokenizerFast
 
-from sgl_small4.prompt.grammar import give_vocabulary, grammar_vocabulary
+from sgl_small4.prompt.grammar import MAX_WHITE_SPACE, grammar_vocabulary, prepare
 
 ANYTHING = r"[\s\S]*"
 
@@ -36,13 +37,28 @@ def test_a_marker_is_spelled_in_letters(either):
     assert admitted(vocabulary, r"\[THINK\]", "[THINK]") == {either.control(SpecialTokens.eos)}
 
 
-@pytest.mark.parametrize(("model_type", "ours"), [("mistral4", True), ("llama", False)])
-def test_only_our_model_is_given_it(twins, monkeypatch, model_type, ours):
-    monkeypatch.setattr("sgl_small4.prompt.grammar.served_format", lambda: twins[1])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(twins[1].tokenizer.file_path))
+def scheduler(format, model_type="mistral4"):
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(format.tokenizer.file_path))
     config = SimpleNamespace(hf_config=SimpleNamespace(model_type=model_type), vocab_size=13_000, hf_eos_token_id={2})
-    give_vocabulary(SimpleNamespace(tokenizer=tokenizer, model_config=config))
-    assert hasattr(tokenizer, "init_xgrammar") == ours
+    return SimpleNamespace(tokenizer=tokenizer, model_config=config)
+
+
+@pytest.mark.parametrize(("model_type", "ours"), [("mistral4", True), ("llama", False)])
+def test_only_our_model_is_given_it(twins, model_type, ours):
+    served = scheduler(twins[1], model_type)
+    with get_context().override_server_args(tokenizer_path=str(twins[1].tokenizer.file_path.parent)):
+        prepare(served)
+        assert get_serving().constrained_json_max_whitespace_cnt == (MAX_WHITE_SPACE if ours else None)
+    assert hasattr(served.tokenizer, "init_xgrammar") == ours
     if ours:
-        vocabulary, stop_ids = tokenizer.init_xgrammar()
+        vocabulary, stop_ids = served.tokenizer.init_xgrammar()
         assert (vocabulary.vocab_size, stop_ids) == (13_000, None)
+
+
+@pytest.mark.parametrize(
+    "given", [{"constrained_json_max_whitespace_cnt": 3}, {"constrained_json_disable_any_whitespace": True}]
+)
+def test_white_space_in_json_is_as_the_user_says(twins, given):
+    with get_context().override_server_args(tokenizer_path=str(twins[1].tokenizer.file_path.parent), **given):
+        prepare(scheduler(twins[1]))
+        assert get_serving().constrained_json_max_whitespace_cnt == given.get("constrained_json_max_whitespace_cnt")
