@@ -19,7 +19,6 @@ def test_a_gpu_profile_uses_every_card_for_the_published_context_and_is_marked_n
     assert profile.arguments["tp-size"] == profile.accelerators.count
     assert 32 % profile.arguments["tp-size"] == 0  # heads
     assert profile.arguments["context-length"] == 262144
-    assert profile.arguments["disable-prefill-cuda-graph"] is True
 
 
 @each(HOPPER)
