@@ -27,7 +27,6 @@ from sgl_small4.model.attention import LatentAttention
 from sgl_small4.model.moe import MixtureOfExperts
 from sgl_small4.model.rope import YarnRotaryEmbedding, query_scale
 
-
 logger = logging.getLogger(__name__)
 
 

@@ -52,6 +52,7 @@ def test_a_backend_without_kernels_for_this_model_is_refused_by_name(folder):
         logits(folder, REQUESTS, attention_backend="flashmla", dtype="float32")
 
 
+@pytest.mark.slow
 def test_the_triton_backend_in_the_interpreter_gives_the_reference_logits(folder, checkpoint):
     ran = subprocess.run(
         [sys.executable, "-m", served_interpreted.__name__, str(folder)],
