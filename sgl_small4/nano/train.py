@@ -182,8 +182,8 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("nano-run"), help="folder of the run; an unfinished one goes on"
     )
-    parser.add_argument("--steps", type=int, default=16000)
-    parser.add_argument("--minutes", type=float, default=64, help="limit: the schedule shortens itself to end in time")
+    parser.add_argument("--steps", type=int, default=10430, help="of the shipped run")
+    parser.add_argument("--minutes", type=float, default=90, help="limit: the schedule shortens itself to end in time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--layers", type=int, default=Shape.num_hidden_layers)
     parser.add_argument("--every", type=float, default=5, help="minutes between savings and held-out scores")
