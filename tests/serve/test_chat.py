@@ -108,7 +108,7 @@ def test_constraints_hold_from_the_first_token(client: openai.OpenAI):
 
 def test_a_forced_call_is_a_call(client: openai.OpenAI):
     tool = {"type": "function", "function": {"name": "calculator", "parameters": SCHEMA}}
-    request = {"model": "nano", "messages": SUM, "tools": [tool], "tool_choice": "required", "max_tokens": 100}
+    request = {"model": "nano", "messages": SUM, "tools": [tool], "tool_choice": "required", "max_tokens": 200}
     request["parallel_tool_calls"] = False
     choice = client.chat.completions.create(**request, temperature=0).choices[0]
     assert choice.finish_reason == "tool_calls"
