@@ -116,7 +116,7 @@ def measure(served: Served, reference: Reference, rounds: int) -> tuple[Rounds, 
             times.measure(f"served {tokens}", lambda tokens=tokens: served.generate(prompts(BATCH, PROMPT), tokens))
         question = prompts(1, QUESTION)[0]
         times.measure("reference question", lambda question=question: reference.ask(cache, question))
-        cache.crop(longest)
+        cache.crop(-QUESTION)
         for length, document in documents.items():
             whole = [document + prompts(1, QUESTION)[0]]
             answer = times.measure(f"question {length}", lambda whole=whole: served.generate(whole, 1))[0]
