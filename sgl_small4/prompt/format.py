@@ -85,8 +85,8 @@ class PromptFormat:
         return frozenset(self.tokenizer.special_ids)
 
     def text_bytes(self, id: int) -> bytes:
-        """The bytes of a text id; empty for a control id."""
-        return self.tokenizer.id_to_byte_piece(id)
+        """The bytes of a text id; empty for a control id, and for a row that a checkpoint pads its vocabulary with."""
+        return self.tokenizer.id_to_byte_piece(id) if id < self.tokenizer.n_words else b""
 
     def encode_text(self, text: str) -> list[int]:
         """The ids of a text, none of them a control id."""

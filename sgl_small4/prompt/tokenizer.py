@@ -76,8 +76,9 @@ class HuggingFaceTekkenizer(Tekkenizer):
         ]
         self._special_tokens_reverse_vocab = {token["content"]: token["id"] for token in added}
         self._special_token_ids = set(self._special_tokens_reverse_vocab.values())
-        self._pieces = {token: id for token, id in description["model"]["vocab"].items() if token not in names}
-        self._vocab_size = 1 + max(*self._pieces.values(), *self._special_token_ids)
+        pieces = {token: id for token, id in description["model"]["vocab"].items() if token not in names}
+        self._bytes = _bytes_of(pieces, path)
+        self._vocab_size = 1 + max(*self._bytes, *self._special_token_ids)
         self._version = TokenizerVersion.v15
         self._image_config = self._audio_config = None
         self._file_path = path
@@ -88,21 +89,8 @@ class HuggingFaceTekkenizer(Tekkenizer):
         )
         # Without added tokens there is nothing in the file that could match "[/INST]" inside a text.
         description.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
-        description["model"]["vocab"] = self._pieces
+        description["model"]["vocab"] = pieces
         self._byte_pairs = BytePairs.from_str(json.dumps(description))
-        self._bytes  # noqa: B018  fail here, not in the first request, when the vocabulary is not byte-level
-
-    @cached_property
-    def _bytes(self) -> dict[int, bytes]:
-        """The bytes of every id that stands for text."""
-        alphabet = {character: byte for byte, character in enumerate(_byte_characters())}
-        try:
-            return {id: bytes(alphabet[character] for character in piece) for piece, id in self._pieces.items()}
-        except KeyError as missing:
-            raise TokenizerError(
-                f"{self.file_path}: the vocabulary is not byte-level (it holds {missing}); "
-                "ship the checkpoint's tekken.json beside it."
-            ) from None
 
     def encode(self, s: str, bos: bool, eos: bool) -> list[int]:
         text = s.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # as tiktoken does: no lone surrogates
@@ -113,7 +101,7 @@ class HuggingFaceTekkenizer(Tekkenizer):
         self, token_id: int, special_token_policy: SpecialTokenPolicy = SpecialTokenPolicy.IGNORE
     ) -> bytes:
         if token_id not in self._special_token_ids:
-            return self._bytes[token_id]
+            return self._bytes.get(token_id, b"")
         if special_token_policy == SpecialTokenPolicy.RAISE:
             raise ValueError(f"{token_id} is a special token")
         keep = special_token_policy == SpecialTokenPolicy.KEEP
@@ -187,6 +175,17 @@ def _log_difference(tekken: Tekkenizer, hugging_face: Tekkenizer) -> None:
             tekken.file_path,
             differing[0],
         )
+
+
+def _bytes_of(pieces: dict[str, int], path: Path) -> dict[int, bytes]:
+    """The bytes of every id that stands for text."""
+    alphabet = {character: byte for byte, character in enumerate(_byte_characters())}
+    try:
+        return {id: bytes(alphabet[character] for character in piece) for piece, id in pieces.items()}
+    except KeyError as missing:
+        raise TokenizerError(
+            f"{path}: the vocabulary is not byte-level (it holds {missing}); ship the checkpoint's tekken.json too."
+        ) from None
 
 
 def _byte_characters() -> list[str]:

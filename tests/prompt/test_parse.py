@@ -169,6 +169,11 @@ def test_a_reply_is_split_where_the_control_ids_are(tekken, case):
     assert list(chunked(tekken, ids, [1] * len(ids)).segments) == segments
 
 
+def test_a_padded_row_is_no_text(either):
+    padded = either.tokenizer.n_words + 5
+    assert parse([*either.encode_text("a"), padded, *either.encode_text("b")], either).answer == "ab"
+
+
 def test_trace_tokens_are_counted_by_id(tekken):
     parser = ReplyParser(tekken)
     thought = tekken.encode_text("one two three")
