@@ -37,9 +37,9 @@ class Rounds:
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = {}
 
-    def measure(self, name: str, run: Callable[[], Any]) -> Any:
+    def measure(self, name: str, run: Callable[..., Any], *arguments: Any) -> Any:
         start = time.perf_counter()
-        result = run()
+        result = run(*arguments)
         self.seconds.setdefault(name, []).append(time.perf_counter() - start)
         return result
 
@@ -56,7 +56,7 @@ class Rounds:
 
 def prompts(count: int, length: int) -> list[list[int]]:
     """Token ids that no cache has seen."""
-    return [random.choices(range(FIRST_ID, random_model.CONFIG["vocab_size"]), k=length) for _ in range(count)]
+    return [random.choices(range(FIRST_ID, random_model.VOCABULARY), k=length) for _ in range(count)]
 
 
 class Served:
@@ -105,21 +105,18 @@ def measure(served: Served, reference: Reference, rounds: int) -> tuple[Rounds, 
     documents = {length: prompts(1, length)[0] for length in DOCUMENTS}
     served.generate(prompts(BATCH, PROMPT), 2)  # neither side's first call is measured
     reference.generate(prompts(BATCH, PROMPT), 2)
-    cache = times.measure("reference document", lambda: reference.read(documents[longest]))
+    cache = times.measure("reference document", reference.read, documents[longest])
     for length, document in documents.items():
-        times.measure(f"document {length}", lambda document=document: served.generate([document], 1))
+        times.measure(f"document {length}", served.generate, [document], 1)
     for _ in range(rounds):
         for tokens in (1, 1 + REPLY):
-            times.measure(
-                f"reference {tokens}", lambda tokens=tokens: reference.generate(prompts(BATCH, PROMPT), tokens)
-            )
-            times.measure(f"served {tokens}", lambda tokens=tokens: served.generate(prompts(BATCH, PROMPT), tokens))
-        question = prompts(1, QUESTION)[0]
-        times.measure("reference question", lambda question=question: reference.ask(cache, question))
+            times.measure(f"reference {tokens}", reference.generate, prompts(BATCH, PROMPT), tokens)
+            times.measure(f"served {tokens}", served.generate, prompts(BATCH, PROMPT), tokens)
+        times.measure("reference question", reference.ask, cache, *prompts(1, QUESTION))
         cache.crop(-QUESTION)
         for length, document in documents.items():
-            whole = [document + prompts(1, QUESTION)[0]]
-            answer = times.measure(f"question {length}", lambda whole=whole: served.generate(whole, 1))[0]
+            whole = [document + question for question in prompts(1, QUESTION)]
+            answer = times.measure(f"question {length}", served.generate, whole, 1)[0]
             cached[length] = min(cached[length], answer["meta_info"]["cached_tokens"])
     for side in ("reference", "served"):
         times.subtract(f"{side} decode", f"{side} {1 + REPLY}", f"{side} 1")

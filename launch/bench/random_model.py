@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from transformers import Mistral4Config, Mistral4ForCausalLM
 
+VOCABULARY = 32000
 CONFIG = {
-    "vocab_size": 32000, "hidden_size": 1024, "intermediate_size": 4096, "moe_intermediate_size": 512,
+    "vocab_size": VOCABULARY, "hidden_size": 1024, "intermediate_size": 4096, "moe_intermediate_size": 512,
     "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 8,
     "n_routed_experts": 32, "n_shared_experts": 1, "num_experts_per_tok": 4, "first_k_dense_replace": 0,
     "q_lora_rank": 1024, "kv_lora_rank": 256, "qk_rope_head_dim": 64, "qk_nope_head_dim": 64, "v_head_dim": 128,
