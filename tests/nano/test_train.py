@@ -55,14 +55,16 @@ def test_a_run_that_is_late_shortens_its_schedule(coder: Coder) -> None:
     assert trainer.done == 0.75
 
 
-def test_training_lowers_the_loss(coder: Coder) -> None:
+def test_training_lowers_the_loss(coder: Coder, monkeypatch) -> None:
+    monkeypatch.setattr(train, "WARM_STEPS", 4)
     trainer = Trainer(SETTINGS, coder, Plain())
 
     def loss() -> float:
-        sums = [pair for name, pair in trainer.advance().items() if name != "balance"]
+        """The mean over a few steps' tokens of all tasks."""
+        sums = [pair for _ in range(4) for name, pair in trainer.advance().items() if name != "balance"]
         return sum(total for _, total in sums) / sum(count for count, _ in sums)
 
     first = loss()
-    for _ in range(14):
-        last = loss()
-    assert last < 0.8 * first
+    for _ in range(8):
+        trainer.advance()
+    assert loss() < 0.9 * first
