@@ -27,7 +27,7 @@ from sglang.srt.utils import is_cpu
 from transformers import Mistral4Config, PretrainedConfig
 
 from sgl_small4.checkpoint.files import check, weight_files
-from sgl_small4.config import CONFIG_FILE, WEIGHT_FILES, Small4Config, checkpoint_format, is_small4
+from sgl_small4.config import CONFIG_FILE, WEIGHT_FILES, ConfigError, Small4Config, checkpoint_format, is_small4
 from sgl_small4.cpu import experts
 from sgl_small4.cpu.platform import ATTENTION_BACKEND, bind_threads
 from sgl_small4.model.decoder import EntryClass
@@ -77,6 +77,8 @@ class Small4ConfigParser(ModelConfigParserBase):
 
     def parse(self, model, trust_remote_code: bool, revision: str | None = None, **kwargs) -> PretrainedConfig:
         folder = local_folder(str(model), revision)
+        if folder is None:
+            raise ConfigError(f"{model} holds no Mistral Small 4; give another --model-config-parser, or none")
         config = Small4Config.from_folder(folder)
         if any(folder.glob(WEIGHT_FILES[config.source])):  # what does not fit is said before any process is spawned
             check(folder)

@@ -78,7 +78,7 @@ def _write_weights(source: Path, config: Small4Config, other: Format, folder: Pa
         shards[-1][name] = tensor.clone(memory_format=torch.contiguous_format)
         size += tensor.nbytes
     flush()
-    index = {}
+    index: dict[str, str] = {}
     for number, names in enumerate(written):
         file = f"{STEM[other]}.safetensors"
         if len(written) > 1:

@@ -60,8 +60,9 @@ class _Placer:
             # Gate and up read the same input through one number, where the last one written would win.
             pair = name.replace(".up_proj.", ".gate_proj."), name.replace(".gate_proj.", ".up_proj.")
             both = self._both(name, tensor, *pair)
-            for projection in pair if both else ():
-                self._fill(projection, torch.maximum(*both))
+            if both:
+                for projection in pair:
+                    self._fill(projection, torch.maximum(*both))
         else:
             self._fill(name, tensor)
 

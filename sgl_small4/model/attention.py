@@ -7,6 +7,7 @@ latents, for long prefills, at about 2.5 times less work. `forward` asks the bac
 """
 
 import math
+from typing import Any
 
 import torch
 from sglang.srt.environ import envs
@@ -234,7 +235,7 @@ class LatentAttention(nn.Module):
         key_rope: torch.Tensor,
         forward_batch: ForwardBatch,
         cached: bool,
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    ) -> Any:
         """Expand latents [rows, 1, rank] into keys and values of every head and attend to them: the output, and with it
         the log of each row's sum [tokens, heads] where the batch asks for it. `cached`: these are rows of the cache.
         """

@@ -20,6 +20,8 @@ class YarnRotaryEmbedding(RotaryEmbedding):
         self.rope = rope
         super().__init__(dim, dim, FIRST_POSITIONS, rope.theta, is_neox_style=False, dtype=dtype)
 
+    cos_sin_cache: torch.Tensor
+
     def _compute_cos_sin_cache(self) -> torch.Tensor:
         return self._rows(FIRST_POSITIONS)
 
