@@ -1,11 +1,17 @@
 """What tests of several folders share: one nano server for the whole run."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launch.server import Server
+
+
+def pytest_configure() -> None:
+    """A shell's background job ignores SIGINT, and all it starts would inherit that: tests interrupt processes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
