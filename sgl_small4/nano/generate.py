@@ -51,6 +51,12 @@ class _Cache:
         self.filled = self.filled.repeat_interleave(times, 0)
         self.position = self.position.repeat_interleave(times, 0)
 
+    def keep(self, rows: list[int]) -> None:
+        """Only these rows."""
+        self.keys = [keys[rows] for keys in self.keys]
+        self.values = [values[rows] for values in self.values]
+        self.filled, self.position = self.filled[rows], self.position[rows]
+
     def take(self, sequences: Sequence[list[int]]) -> torch.Tensor:
         """Append a sequence to each row, the shorter ones after a hole; gives the last logits [rows, vocabulary]."""
         longest = max(map(len, sequences))
@@ -124,14 +130,19 @@ def greedy(model: Model, asks: Sequence[Ask], new_tokens: int) -> list[list[list
         cache.repeat(torch.tensor([len(ask.suffixes) for ask in part]))
         chosen = cache.take(suffixes).argmax(-1).tolist()
         written: list[list[int]] = [[] for _ in suffixes]
-        open_rows = set(range(len(suffixes)))
+        rows = list(range(len(suffixes)))  # whose replies the rows of the cache are
         for _ in range(new_tokens):
-            open_rows = {row for row in open_rows if chosen[row] != EOS}
-            if not open_rows:
+            going = [at for at, token in enumerate(chosen) if token != EOS]
+            if not going:
                 break
-            for row in open_rows:
-                written[row].append(chosen[row])
-            chosen = cache.take([[token] for token in chosen]).argmax(-1).tolist()
+            if len(going) <= len(rows) // 2:  # finished rows cost as much as others, but dropping them is a copy
+                cache.keep(going)
+                rows, chosen = [rows[at] for at in going], [chosen[at] for at in going]
+            for row, token in zip(rows, chosen, strict=True):
+                if token != EOS:
+                    written[row].append(token)
+            following = cache.take([[token] for token in chosen]).argmax(-1).tolist()
+            chosen = [EOS if old == EOS else new for old, new in zip(chosen, following, strict=True)]
         for i, ask in zip(batch, part, strict=True):
             replies[i], written = written[: len(ask.suffixes)], written[len(ask.suffixes) :]
     return replies
