@@ -73,7 +73,7 @@ def defaults_for(model: Path, profile: str | None, host: Host) -> dict[str, bool
 
 def check_model(model: str | Path | None) -> Path:
     """The folder of a Small 4 checkpoint; None means nano, the bundled one."""
-    from sgl_small4.config import ConfigError, Small4Config
+    from sgl_small4.config import ConfigError, Small4Config, weight_files
     from sgl_small4.nano import CHECKPOINT
 
     folder = CHECKPOINT if model is None else Path(model)
@@ -84,6 +84,7 @@ def check_model(model: str | Path | None) -> Path:
         )
     try:
         Small4Config.from_folder(folder)
+        weight_files(folder)
     except ConfigError as error:
         raise LaunchError(str(error)) from error
     return folder

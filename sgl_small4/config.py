@@ -475,6 +475,15 @@ def checkpoint_format(folder: Path) -> Format:
     return next((source for source in described if any(folder.glob(WEIGHT_FILES[source]))), described[0])
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files of the format that is read from this folder, sorted; never a pickle."""
+    source = checkpoint_format(folder)
+    files = sorted(folder.glob(WEIGHT_FILES[source]))
+    if not files:
+        raise ConfigError(f"{folder} holds no weights; expected {WEIGHT_FILES[source]} beside {CONFIG_FILE[source]}")
+    return files
+
+
 def is_small4(folder: Path | str) -> bool:
     """Whether a folder's configuration describes a Small 4 text model, in either format, alone or in the wrapper."""
     return any(_describes_small4(Path(folder), source) for source in CONFIG_FILE)

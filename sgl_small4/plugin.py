@@ -26,8 +26,16 @@ from sglang.srt.runtime_context import get_platform
 from sglang.srt.utils import is_cpu
 from transformers import Mistral4Config, PretrainedConfig
 
-from sgl_small4.checkpoint.files import check, weight_files
-from sgl_small4.config import CONFIG_FILE, WEIGHT_FILES, ConfigError, Small4Config, checkpoint_format, is_small4
+from sgl_small4.checkpoint.files import check
+from sgl_small4.config import (
+    CONFIG_FILE,
+    WEIGHT_FILES,
+    ConfigError,
+    Small4Config,
+    checkpoint_format,
+    is_small4,
+    weight_files,
+)
 from sgl_small4.cpu import experts
 from sgl_small4.cpu.platform import ATTENTION_BACKEND, bind_threads
 from sgl_small4.model.decoder import EntryClass

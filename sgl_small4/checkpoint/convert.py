@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 import torch
 from safetensors.torch import save_file
 
-from sgl_small4.checkpoint.files import check, opened, weight_files
+from sgl_small4.checkpoint.files import check, opened
 from sgl_small4.checkpoint.inventory import FP8, Inventory
 from sgl_small4.checkpoint.names import FUSED, SUFFIXES, native
-from sgl_small4.config import CONFIG_FILE, ConfigError, Format, Small4Config
+from sgl_small4.config import CONFIG_FILE, ConfigError, Format, Small4Config, weight_files
 
 FILE_BYTES = 5_000_000_000  # of tensors in one weight file
 STEM: dict[Format, str] = {"native": "consolidated", "hf": "model"}

@@ -1,4 +1,4 @@
-"""The safetensors files of a checkpoint folder: which ones, whether they are whole, and what they hold."""
+"""The safetensors files of a checkpoint folder: whether they are whole, and what they hold."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,22 +7,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from sgl_small4.checkpoint.inventory import CheckpointError, Inventory
-from sgl_small4.config import CONFIG_FILE, WEIGHT_FILES, Small4Config, checkpoint_format
+from sgl_small4.config import Small4Config, weight_files
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64, "I32": torch.int32,
     "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The weight files of the format that is read from this folder, sorted; never a pickle."""
-    source = checkpoint_format(folder)
-    files = sorted(folder.glob(WEIGHT_FILES[source]))
-    if not files:
-        raise CheckpointError(f"{folder} holds no weights; expected {WEIGHT_FILES[source]} beside {CONFIG_FILE[source]}")
-    return files
 
 
 def check(folder: Path) -> None:

@@ -9,9 +9,9 @@ from transformers import Mistral4Config, Mistral4ForCausalLM
 
 from sgl_small4.checkpoint import convert as conversion
 from sgl_small4.checkpoint.convert import convert
-from sgl_small4.checkpoint.files import check, weight_files
+from sgl_small4.checkpoint.files import check
 from sgl_small4.checkpoint.inventory import CheckpointError
-from sgl_small4.config import ConfigError, Small4Config
+from sgl_small4.config import ConfigError, Small4Config, weight_files
 from tests.checkpoints import Checkpoint, Shape, write_hf, write_native
 
 

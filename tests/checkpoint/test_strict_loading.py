@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sgl_small4.checkpoint.files import check, weight_files
+from sgl_small4.checkpoint.files import check
 from sgl_small4.checkpoint.inventory import CheckpointError, Inventory
 from sgl_small4.checkpoint.names import canonical, native, pieces, shapes
-from sgl_small4.config import Small4Config
+from sgl_small4.config import ConfigError, Small4Config, weight_files
 from tests.checkpoints import Checkpoint, Shape, save, write_hf, write_native
 
 WRITERS = {
@@ -142,7 +142,7 @@ def test_a_pickle_is_never_read(tmp_path):
     folder = write_hf(Checkpoint.random(Shape()), tmp_path)
     (folder / "model.safetensors").unlink()
     torch.save({"lm_head.weight": torch.ones(1)}, folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"holds no weights; expected model\*\.safetensors"):
+    with pytest.raises(ConfigError, match=r"holds no weights; expected model\*\.safetensors"):
         check(folder)
 
 

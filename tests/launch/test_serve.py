@@ -66,8 +66,10 @@ def test_without_a_fitting_profile_only_the_common_arguments_are_added(checkpoin
 def test_every_profile_parses_to_arguments_that_sglang_accepts(checkpoint: Path):
     import argparse
 
+    from sglang.srt.plugins import load_plugins
     from sglang.srt.server_args import ServerArgs
 
+    load_plugins()  # our attention backend becomes a choice
     parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
     ServerArgs.add_cli_args(parser)
     profiles = Profiles.load()
