@@ -106,9 +106,11 @@ def test_a_server_that_is_never_ready_is_stopped(tmp_path: Path, monkeypatch: py
 def test_it_ends_with_its_owner(how: signal.Signals, tmp_path: Path):
     log = tmp_path / "log"
     owner = textwrap.dedent(f"""
+        import signal
         import time
         from pathlib import Path
         from launch.server import Server
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background starts with it ignored
         with Server(log=Path({str(log)!r}), launcher={LAUNCHER!r}):
             print("serving", flush=True)
             time.sleep(300)
