@@ -106,6 +106,29 @@ def test_constraints_hold_from_the_first_token(client: openai.OpenAI):
     assert len(digits["answer"]) == 4 and digits["answer"].isdigit()
 
 
+CALCULATOR = {
+    "name": "calculator",
+    "description": "A calculator.",
+    "parameters": {"type": "object", "properties": {"expression": {"type": "string"}}, "required": ["expression"]},
+}
+
+
+@pytest.mark.parametrize("effort", ["none", "high"])
+def test_a_call_goes_out_and_its_result_comes_back(client: openai.OpenAI, effort: str):
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "What is 387*150?"}]
+    request = {"model": "nano", "temperature": 0, "max_tokens": 100, "reasoning_effort": effort}
+    request["tools"] = [{"type": "function", "function": CALCULATOR}]
+    choice = client.chat.completions.create(messages=messages, **request).choices[0]
+    assert choice.finish_reason == "tool_calls"
+    [call] = choice.message.tool_calls
+    assert json.loads(call.function.arguments) == {"expression": "387*150"}
+    said = {"role": "assistant", "content": None, "tool_calls": [call.model_dump()]}
+    if choice.message.reasoning_content:
+        said["reasoning_content"] = choice.message.reasoning_content
+    messages += [said, {"role": "tool", "tool_call_id": call.id, "content": "58050"}]
+    assert client.chat.completions.create(messages=messages, **request).choices[0].message.content.strip() == "58050"
+
+
 def test_a_forced_call_is_a_call(client: openai.OpenAI):
     tool = {"type": "function", "function": {"name": "calculator", "parameters": SCHEMA}}
     request = {"model": "nano", "messages": SUM, "tools": [tool], "tool_choice": "required", "max_tokens": 200}
