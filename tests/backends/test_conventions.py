@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.backends.conventions import BACKENDS
+from tests.backends.early_steps import EarlySteps
 from tests.backends.through import Setting, Step, run
 from tests.checkpoints import Checkpoint, Shape, write_hf
 from tests.model.oracle import oracle, reference_logits
@@ -49,7 +50,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return Checkpoint.random(SHAPE)
+    return EarlySteps.random(SHAPE)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.backends import served_interpreted
+from tests.backends.early_steps import EarlySteps
 from tests.checkpoints import Checkpoint, Shape, write_hf
 from tests.model.oracle import oracle, reference_logits
 from tests.model.served import Request, logits
@@ -27,7 +28,7 @@ REQUESTS = [Request(sequence(44, 1), (20, 33, 34, 35, 44)), Request(sequence(38,
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return Checkpoint.random(SHAPE)
+    return EarlySteps.random(SHAPE)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_the_triton_backend_in_the_interpreter_gives_the_reference_logits(folder
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=540,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert_equals_the_reference([torch.tensor(rows) for rows in json.loads(ran.stdout.splitlines()[-1])], checkpoint)

@@ -14,7 +14,7 @@ from tests.backends.triton_interpreted import CASES
 def errors() -> dict[str, float]:
     command = [sys.executable, "-m", "tests.backends.triton_interpreted"]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return json.loads(ran.stdout.splitlines()[-1])
 
