@@ -1,4 +1,4 @@
-// Matrix products on bfloat16 pairs: routed experts, dense layers and latent attention. Plain C interface (kernels.py).
+// Matrix products on bfloat16 pairs: routed experts and latent attention. Plain C interface (kernels.py).
 //
 // Everything rests on one product, C = A B, where a vector of 16 columns of B is multiplied by one row of A, two
 // neighbours along k at a time. A is read as it lies, row by row, so its rows may be anywhere; B is kept in panels:
@@ -162,8 +162,8 @@ std::vector<Block> blocks(const std::vector<int>& bounds, int columns) {
 
 // ---- weights ---------------------------------------------------------------------------------------------------------
 
-// [matrices, rows, columns] bfloat16, each matrix to panels or back, in place; rows a multiple of 16, columns even
-extern "C" void small4_pack(bf16* weights, int64_t matrices, int rows, int columns, int back) {
+// [matrices, rows, columns] bfloat16, each matrix to panels, in place; rows a multiple of 16, columns even
+extern "C" void small4_pack(bf16* weights, int64_t matrices, int rows, int columns) {
   const int pairs = columns / 2;
 #pragma omp parallel
   {
@@ -172,41 +172,11 @@ extern "C" void small4_pack(bf16* weights, int64_t matrices, int rows, int colum
     for (int64_t m = 0; m < matrices; m++) {
       bf16* matrix = weights + m * rows * columns;
       memcpy(copy.data(), matrix, copy.size() * 2);
-      const word* from = (const word*)copy.data();
-      word* to = (word*)matrix;
       for (int r = 0; r < rows; r += 16) {
-        const size_t at = (size_t)r * pairs;
-        if (back) {
-          for (int i = 0; i < 16; i++)
-            for (int p = 0; p < pairs; p++) to[at + (size_t)i * pairs + p] = from[at + 16 * p + i];
-        } else {
-          const bf16* source[16];
-          for (int i = 0; i < 16; i++) source[i] = (const bf16*)(from + at + (size_t)i * pairs);
-          to_panel(source, pairs, to + at);
-        }
+        const bf16* source[16];
+        for (int i = 0; i < 16; i++) source[i] = &copy[(size_t)(r + i) * columns];
+        to_panel(source, pairs, (word*)matrix + (size_t)r * pairs);
       }
-    }
-  }
-}
-
-// output[tokens, outputs] = hidden[tokens, inputs] weight^T, weight packed
-extern "C" void small4_linear(bf16* output, const bf16* hidden, const bf16* weight, int tokens, int inputs, int outputs) {
-  const int pairs = inputs / 2;
-  const std::vector<Block> tasks = blocks({0, tokens}, outputs);
-#pragma omp parallel
-  {
-    std::vector<float> sums((size_t)kRowBlock * kChunk);
-    std::vector<const bf16*> rows(kRowBlock);
-#pragma omp for schedule(dynamic)
-    for (size_t t = 0; t < tasks.size(); t++) {
-      const Block& task = tasks[t];
-      const int count = task.end - task.start, width = std::min(kChunk, outputs - task.column);
-      for (int r = 0; r < count; r++) rows[r] = hidden + (size_t)(task.start + r) * inputs;
-      product(count, width, pairs, rows.data(), (const word*)weight + (size_t)task.column * pairs, (size_t)16 * pairs,
-              sums.data(), kChunk);
-      for (int r = 0; r < count; r++)
-        for (int n = 0; n < width; n += 16)
-          store_bf16(output + (size_t)(task.start + r) * outputs + task.column + n, load(&sums[r * kChunk + n]));
     }
   }
 }

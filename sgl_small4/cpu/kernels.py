@@ -32,27 +32,9 @@ def serves_attention(query: torch.Tensor, key: torch.Tensor, value_dim: int) -> 
 
 
 def pack(weight: torch.Tensor) -> None:
-    """Reorder [outputs, inputs] matrices in place to what `experts` and `linear` read: panels of 16 outputs."""
-    _pack(weight, back=False)
-
-
-def unpack(weight: torch.Tensor) -> None:
-    """Undo `pack`, in place."""
-    _pack(weight, back=True)
-
-
-def _pack(weight: torch.Tensor, back: bool) -> None:
+    """Reorder [outputs, inputs] matrices in place to what `experts` reads: panels of 16 outputs."""
     *_, outputs, inputs = weight.shape
-    _library().small4_pack(_at(weight), c_int64(weight.numel() // (outputs * inputs)), outputs, inputs, c_int(back))
-
-
-def linear(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """hidden [..., inputs] times the transpose of a packed weight [outputs, inputs]."""
-    outputs, inputs = weight.shape
-    hidden = hidden.contiguous()
-    output = hidden.new_empty(*hidden.shape[:-1], outputs)
-    _library().small4_linear(_at(output), _at(hidden), _at(weight), hidden.numel() // inputs, inputs, outputs)
-    return output
+    _library().small4_pack(_at(weight), c_int64(weight.numel() // (outputs * inputs)), outputs, inputs)
 
 
 def experts(

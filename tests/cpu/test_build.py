@@ -76,6 +76,7 @@ def test_another_processor_gets_another_library(fresh, monkeypatch, tmp_path):
     assert build.build() != here
 
 
+@pytest.mark.slow
 @compiler
 @pytest.mark.skipif("avx512_bf16" not in build.host.flags(), reason="needs a processor with both forms")
 def test_the_portable_form_agrees_with_the_processors_own(tmp_path):
@@ -83,7 +84,7 @@ def test_the_portable_form_agrees_with_the_processors_own(tmp_path):
     script = (
         "import sys, pytest; from sgl_small4.cpu import build;"
         "build.OPTIONS = tuple('-march=x86-64-v3' if o == '-march=native' else o for o in build.OPTIONS);"
-        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '-k', 'compiled or attention',"
+        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '-k', 'compiled_experts or mixed',"
         "'tests/cpu/test_experts.py', 'tests/cpu/test_attention.py']))"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=500)

@@ -97,16 +97,6 @@ def test_no_tokens_give_no_rows(dtype):
     assert run(hidden[:0], layer.w13_weight, layer.w2_weight, weights[:0], ids[:0]).shape == (0, hidden.shape[1])
 
 
-@compiled
-def test_packed_weights_come_back_as_they_were():
-    weight = torch.randn(3, 48, 80).to(torch.bfloat16)
-    packed = weight.clone()
-    kernels.pack(packed)
-    assert not torch.equal(packed, weight)
-    kernels.unpack(packed)
-    assert torch.equal(packed, weight)
-
-
 @pytest.mark.parametrize(
     "changes", [{"activation": "gelu"}, {"gemm1_clamp_limit": 7.0}, {"apply_router_weight_on_input": True}]
 )
@@ -123,12 +113,3 @@ def test_float32_and_odd_sizes_keep_their_order():
         layer = layer_of(gate_up.clone(), down.clone())
         pack(layer)
         assert not layer.experts_packed and torch.equal(layer.w2_weight, down)
-
-
-@compiled
-def test_linear_agrees_within_rounding():
-    for tokens, outputs, inputs in ((1, 16, 32), (33, 112, 80), (200, 320, 64)):
-        hidden, weight = torch.randn(tokens, inputs).to(torch.bfloat16), torch.randn(outputs, inputs).to(torch.bfloat16)
-        expected = hidden.double() @ weight.double().T
-        kernels.pack(weight)
-        assert worst(kernels.linear(hidden, weight), expected) < 0.006
