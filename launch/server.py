@@ -16,7 +16,7 @@ import httpx
 
 from launch.errors import LaunchError
 
-STARTUP_SECONDS = 300
+STARTUP_SECONDS = 600
 STOP_SECONDS = 10
 SMALL4_SERVE = (sys.executable, "-m", "launch.cli", "serve")
 PR_SET_PDEATHSIG = 1  # linux/prctl.h

@@ -54,7 +54,7 @@ def test_the_demo_runs_from_the_wheel(wheel: Path, tmp_path: Path):
         env={**os.environ, "PYTHONPATH": str(site)},  # before the tree that .venv knows
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]

@@ -55,7 +55,7 @@ def ask(*arguments: str) -> subprocess.Popen[str]:
 
 
 def result_of(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
@@ -64,7 +64,7 @@ def test_a_question_without_a_server_starts_one_and_leaves_none(mark: str):
         [sys.executable, "-m", "launch.cli", "ask", "What is 7+5?"],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert (result.returncode, result.stdout.strip()) == (0, "12"), result.stderr

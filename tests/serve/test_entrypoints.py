@@ -58,7 +58,7 @@ def test_an_engine_in(source: str, tmp_path: Path):
     script = tmp_path / "engine.py"
     script.write_text(ENGINE)
     command = [sys.executable, str(script)] if source == "a script" else [sys.executable, "-c", ENGINE]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "reply: 12" in result.stdout
     assert set(classes(result.stdout + result.stderr)) == {OURS}
