@@ -166,17 +166,21 @@ def expanded(
     output = torch.empty_like(query)
     first_query = first_row = 0
     for new, length in zip(new_lens, lens, strict=True):
-        queries, rows = slice(first_query, first_query + new), slice(first_row, first_row + length)
-        visible = None if new == length else torch.ones(new, length, dtype=torch.bool).tril(length - new)
-        output[queries] = F.scaled_dot_product_attention(
-            query[queries].transpose(0, 1)[None],
-            key[rows].transpose(0, 1)[None],
-            value[rows].transpose(0, 1)[None],
-            attn_mask=visible,
-            is_causal=visible is None,
-            scale=scaling,
-        )[0].transpose(0, 1)
-        first_query, first_row = queries.stop, rows.stop
+        step = new if new == length else max(1, SCORES // length)  # with a prefix PyTorch wants a mask in memory
+        for first in range(0, new, step):
+            count = min(step, new - first)
+            seen = length - new + first + count  # rows that the last query of this part may see
+            queries, rows = slice(first_query + first, first_query + first + count), slice(first_row, first_row + seen)
+            visible = None if new == length else torch.ones(count, seen, dtype=torch.bool).tril(seen - count)
+            output[queries] = F.scaled_dot_product_attention(
+                query[queries].transpose(0, 1)[None],
+                key[rows].transpose(0, 1)[None],
+                value[rows].transpose(0, 1)[None],
+                attn_mask=visible,
+                is_causal=visible is None,
+                scale=scaling,
+            )[0].transpose(0, 1)
+        first_query, first_row = first_query + new, first_row + length
     return output[..., :width]
 
 

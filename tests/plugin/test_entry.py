@@ -38,10 +38,11 @@ def run(script: str, tmp_path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def script(fault: str, where: str, body: str) -> str:
+    name = {"parent": "__main__", "scheduler": "__mp_main__"}[where]  # a spawned process reads the file again
     return "\n".join(
         [
-            "import multiprocessing, sys",
-            f"if (multiprocessing.parent_process() is None) == {where == 'parent'}:",
+            "import sys",
+            f"if __name__ == {name!r}:",
             textwrap.indent(textwrap.dedent(FAULTS[fault]), "    "),
             textwrap.dedent(body),
         ]
