@@ -1,5 +1,6 @@
 """The command line `small4`. Each command imports what it runs, so that `--help` is quick."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -90,6 +91,7 @@ def demo() -> None:
 
 def main() -> None:
     """The console script: our own errors as one sentence on standard error, and exit code 1."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of every `finally`, so that no server is left
     try:
         app()
     except LaunchError as error:

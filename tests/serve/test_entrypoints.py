@@ -21,7 +21,7 @@ from sgl_small4.nano import CHECKPOINT
 from sgl_small4.prompt.format import PromptFormat
 
 if __name__ == "__main__":
-    engine = sglang.Engine(model_path=str(CHECKPOINT), context_length=4096)
+    engine = sglang.Engine(model_path=str(CHECKPOINT), context_length=4096, log_level="info")
     prompt = PromptFormat.from_folder(CHECKPOINT).encode([{"role": "user", "content": "What is 7+5?"}])
     reply = engine.generate(input_ids=prompt, sampling_params={"temperature": 0, "max_new_tokens": 8})
     engine.shutdown()

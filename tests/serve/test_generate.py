@@ -158,14 +158,17 @@ def fits_the_schema(text: str) -> bool:
     return set(reply) == {"answer", "sum"} and reply["answer"] in ("yes", "no") and 0 <= reply["sum"] <= 999
 
 
+JSON_TOKENS = 256  # a token a character, and white space up to its bound at each of eight places
+
+
 def test_a_json_schema_constrains_the_reply(nano: Nano):
-    reply = nano.generate(nano.prompt("What is 47+86?"), 96, sampling={"json_schema": json.dumps(SCHEMA)})
+    reply = nano.generate(nano.prompt("What is 47+86?"), JSON_TOKENS, sampling={"json_schema": json.dumps(SCHEMA)})
     assert fits_the_schema(reply["text"])
 
 
 def test_a_json_schema_constrains_a_chat_at_effort_none(nano: Nano):
     shape = {"type": "json_schema", "json_schema": {"name": "sum", "schema": SCHEMA, "strict": True}}
-    reply = nano.chat([{"role": "user", "content": "What is 47+86?"}], response_format=shape, max_tokens=96)
+    reply = nano.chat([{"role": "user", "content": "What is 47+86?"}], response_format=shape, max_tokens=JSON_TOKENS)
     message = reply["choices"][0]["message"]
     assert fits_the_schema(message["content"])
     assert not message.get("reasoning_content")
