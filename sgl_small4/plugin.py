@@ -94,11 +94,19 @@ class Small4ConfigParser(ModelConfigParserBase):
 
 
 @hook("sglang.srt.utils.hf_transformers.config.get_config", HookType.AROUND)
-def read_by_content(read: Callable, model, *args, model_config_parser: str = "auto", **kwargs):
+def read_by_content(
+    read: Callable,
+    model,
+    trust_remote_code: bool,
+    revision: str | None = None,
+    model_override_args: dict | None = None,
+    model_config_parser: str = "auto",
+    **kwargs,
+):
     """Upstream chooses the parser of `params.json` by words in the path, and has no class for HF's `mistral4`."""
-    if model_config_parser == "auto" and local_folder(str(model), kwargs.get("revision")):
+    if model_config_parser == "auto" and local_folder(str(model), revision):
         model_config_parser = "small4"
-    return read(model, *args, model_config_parser=model_config_parser, **kwargs)
+    return read(model, trust_remote_code, revision, model_override_args, model_config_parser, **kwargs)
 
 
 @hook("sglang.srt.model_loader.loader.DefaultModelLoader._prepare_weights", HookType.AROUND)
