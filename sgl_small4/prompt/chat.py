@@ -22,7 +22,7 @@ from sglang.srt.entrypoints.openai.chat_encoding_adapters import (
     select_new_output_ids,
     token_output_sse_chunks,
 )
-from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest, FunctionResponse, ToolCall, ToolChoice
+from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest, FunctionResponse, ToolCall
 from sglang.srt.function_call.core_types import ToolCallItem
 from sglang.srt.runtime_context import get_serving
 
@@ -144,7 +144,6 @@ def _wishes(request: ChatCompletionRequest) -> Wishes:
     return Wishes(
         stops=(stop,) if isinstance(stop, str) else tuple(stop),
         keep_stop=request.no_stop_trim,
-        forced_calls=request.tool_choice == "required" or isinstance(request.tool_choice, ToolChoice),
         separate_trace=request.separate_reasoning,
         stream_trace=request.stream_reasoning,
     )

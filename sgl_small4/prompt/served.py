@@ -1,5 +1,6 @@
 """The format of the checkpoint that this SGLang process serves."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ def is_ours(hf_config: Any) -> bool:
 
 
 def served_format() -> PromptFormat:
-    """Read the tokenizer that the server was started with, from its folder or from the hub's."""
-    name = get_serving().tokenizer_path
+    """The tokenizer that the server was started with, from its folder or from the hub's; read once per process."""
+    return _read(get_serving().tokenizer_path, get_model().revision)
+
+
+@lru_cache(maxsize=4)
+def _read(name: str, revision: str | None) -> PromptFormat:
     folder = Path(name)
     if not folder.is_dir():
-        files = ["tekken.json", "tokenizer.json"]
-        folder = Path(snapshot_download(name, revision=get_model().revision, allow_patterns=files))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=["tekken.json", "tokenizer.json"]))
     return PromptFormat.from_folder(folder)

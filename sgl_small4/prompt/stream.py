@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sgl_small4.prompt.format import PromptFormat
-from sgl_small4.prompt.parse import Piece, ReplyParser, array_of_calls
+from sgl_small4.prompt.parse import Piece, ReplyParser
 
 CALL_ID_LETTERS = string.ascii_letters + string.digits
 
@@ -32,15 +32,10 @@ class Delta:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a request says about the form of its reply.
-
-    `forced_calls`: a grammar made the answer a JSON array of calls (tool_choice required, or a named tool), so the
-    answer's text is read as calls. Nobody but the grammar could have written it.
-    """
+    """What a request says about the form of its reply."""
 
     stops: tuple[str, ...] = ()
     keep_stop: bool = False
-    forced_calls: bool = False
     separate_trace: bool = True
     stream_trace: bool = True
 
@@ -55,7 +50,6 @@ class ReplyStream:
         self._held_back = max((len(stop) for stop in wishes.stops), default=1) - 1
         self._tail: Piece | None = None
         self._waiting_trace = ""
-        self._forced_text = ""
         self._call_numbers: dict[int, int] = {}  # segment to index
         self._finished = False
         self.consumed_tokens = 0
@@ -85,8 +79,6 @@ class ReplyStream:
             pieces.append(replace(self._tail, text=text))
         delta = self._delta(pieces)
         delta.trace += self._waiting_trace
-        if self._forced_text:
-            self._read_forced_calls(delta)
         return delta
 
     def _release(self, pieces: Iterable[Piece], held_back: int | None) -> list[Piece]:
@@ -114,8 +106,6 @@ class ReplyStream:
             self._pass_trace(delta)
             if piece.kind == "call":
                 self._call(delta, piece)
-            elif self._wishes.forced_calls and piece.kind == "answer":
-                self._forced_text += piece.text
             else:
                 delta.answer += piece.text
         return delta
@@ -133,15 +123,6 @@ class ReplyStream:
             delta.calls[-1].arguments += piece.text
         elif piece.text:
             delta.calls.append(CallDelta(index, piece.text))
-
-    def _read_forced_calls(self, delta: Delta) -> None:
-        # With --tool-call-parser mistral the grammar spells the marker out before the array.
-        calls, rest = array_of_calls(self._forced_text.strip().removeprefix("[TOOL_CALLS]"))
-        delta.answer += rest
-        for call in calls:
-            number = len(self._call_numbers)
-            self._call_numbers[-1 - number] = number  # no segment of the parser's
-            delta.calls.append(CallDelta(number, call.text, id=_call_id(), name=call.name))
 
 
 def _call_id() -> str:

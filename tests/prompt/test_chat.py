@@ -259,13 +259,24 @@ def test_a_reply_that_the_limit_cut_says_so(model):
 
 
 @pytest.mark.parametrize("forced", ["required", {"type": "function", "function": {"name": "look"}}])
-def test_calls_that_a_grammar_wrote_are_calls(model, forced):
-    marker = "[TOOL_CALLS] " if model.parsers["tool_call_parser"] else ""  # the grammar spells it in letters
-    key = "arguments" if marker else "parameters"
-    written = json.dumps([{"name": "look", key: {"x": 1}}, {"name": "look", key: {}}])
-    reply = ask(model, marker + written + "«</s>»", tools=[LOOK], tool_choice=forced)
-    assert reply.calls == [("look", '{"x": 1}'), ("look", "{}")]
-    assert (reply.answer, reply.finish) == ("", "tool_calls")
+def test_a_forced_call_is_held_to_the_models_own_spelling(model, forced):
+    other = {"type": "function", "function": {"name": "other"}}
+    ask(model, "«[TOOL_CALLS]»look«[ARGS]»{}«</s>»", tools=[LOOK, other], tool_choice=forced)
+    call = json.loads(model.sent.sampling_params["structural_tag"])["format"]
+    call = call["content"] if forced == "required" else call
+    begin = {"type": "token", "token": model.format.control(SpecialTokens.tool_calls)}
+    assert all(spelling["elements"][0] == begin for spelling in call["elements"])
+    names = [spelling["elements"][1]["value"] for spelling in call["elements"]]
+    assert names == (["look", "other"] if forced == "required" else ["look"])
+    assert "json_schema" not in model.sent.sampling_params
+
+
+@pytest.mark.parametrize("choice", ["auto", "none"])
+def test_calls_that_nobody_forces_are_free(model, choice):
+    ask(model, "yes«</s>»", tools=[{**LOOK, "function": {**LOOK["function"], "strict": True}}], tool_choice=choice)
+    assert not {"structural_tag", "json_schema", "ebnf", "regex"} & {
+        name for name, value in model.sent.sampling_params.items() if value is not None
+    }
 
 
 def test_a_trace_can_stay_in_the_answer(model):
