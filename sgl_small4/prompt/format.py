@@ -4,9 +4,9 @@
     [MODEL_SETTINGS]{"reasoning_effort": "high"}[/MODEL_SETTINGS][INST]u[/INST]
     [THINK]trace[/THINK]answer[TOOL_CALLS]name[ARGS]{..}</s>[TOOL_RESULTS]r[/TOOL_RESULTS]..
 
-The encoder is mistral_common's own. This module is the only one on the served path that emits control ids: they come
-by name from the tokenizer's special table, and every text, whoever wrote it, is encoded as text. Traces of earlier
-turns are kept where the history holds them.
+The encoder is mistral_common's own; history.py puts a client's conversation into the form that it takes. This module
+is the only one on the served path that emits control ids: they come by name from the tokenizer's special table, and
+every text, whoever wrote it, is encoded as text. Traces of earlier turns are kept where the history holds them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mistral_common.exceptions import MistralCommonException
+from mistral_common.protocol.instruct.messages import Roles
 from mistral_common.protocol.instruct.normalize import InstructRequestNormalizerV15
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.protocol.instruct.validator import MistralRequestValidatorV15
@@ -24,10 +25,12 @@ from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from pydantic import ValidationError
 
+from sgl_small4.prompt import history
+from sgl_small4.prompt.history import Message
+from sgl_small4.prompt.history import PromptError as PromptError
 from sgl_small4.prompt.tokenizer import load_tokenizer
 
 Effort = Literal["none", "high"]
-Message = Mapping[str, Any]
 
 # The model knows two efforts; clients speak OpenAI's scale.
 EFFORTS: dict[str, Effort] = {
@@ -39,10 +42,6 @@ EFFORTS: dict[str, Effort] = {
     "xhigh": "high",
     "max": "high",
 }
-
-
-class PromptError(ValueError):
-    """A request that has no prompt in this format; the sentence is for whoever sent it."""
 
 
 def effort_of(value: object) -> Effort:
@@ -59,6 +58,18 @@ def effort_of(value: object) -> Effort:
     )
 
 
+class ConversationValidator(MistralRequestValidatorV15):
+    """mistral_common's rules, less strict in the two points that history.py decides: where a system message may stand,
+    and whether every call has a result. Its encoder writes both as they come.
+    """
+
+    def _validate_message_order(self, messages: list[Any]) -> None:
+        super()._validate_message_order([message for message in messages if message.role != Roles.system])
+
+    def _validate_tool_calls_followed_by_tool_messages(self, messages: list[Any]) -> None:
+        """Nothing: history.py has paired the results with their calls."""
+
+
 class PromptFormat:
     """One checkpoint's conversation format: its tokenizer, its control ids, and the encoder over both."""
 
@@ -66,7 +77,7 @@ class PromptFormat:
         self.tokenizer = tokenizer
         self._encoder = MistralTokenizer(
             InstructTokenizerV15(tokenizer),
-            validator=MistralRequestValidatorV15(),
+            validator=ConversationValidator(),
             request_normalizer=InstructRequestNormalizerV15.normalizer(tokenizer.model_settings_builder),
         )
 
@@ -107,8 +118,12 @@ class PromptFormat:
         assistant's, and the prompt ends inside it.
         """
         try:
+            settled = history.settle(messages)
+            if continue_final_message and messages[-1:] and messages[-1]["role"] == "assistant":
+                # A final message that says nothing was left out: there is nothing to end the prompt inside of.
+                continue_final_message = bool(settled) and settled[-1]["role"] == "assistant"
             request = ChatCompletionRequest.from_openai(
-                messages=[_message(index, message) for index, message in enumerate(messages)],
+                messages=settled,
                 tools=[_tool(index, tool) for index, tool in enumerate(tools)] if tools else None,
                 reasoning_effort=effort,
                 continue_final_message=continue_final_message,
@@ -120,43 +135,12 @@ class PromptFormat:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])
             raise PromptError(f"The conversation is not valid: {place}: {first['msg']}.") from error
+        except RecursionError as error:
+            raise PromptError(
+                "The conversation is not valid: arguments or a tool's parameters nest too deep."
+            ) from error
         except (MistralCommonException, ValueError, AssertionError) as error:
             raise PromptError(f"The conversation is not valid: {_sentence(error)}") from error
-
-
-def _message(index: int, message: object) -> dict[str, Any]:
-    """Check what mistral_common would meet with a KeyError or an assertion, and unfold Mistral's thinking chunks."""
-    if not isinstance(message, Mapping):
-        raise PromptError(f"messages[{index}]: a message must be an object with a role, got {message!r:.80}.")
-    role, content = message.get("role"), message.get("content")
-    if role not in ("system", "developer", "user", "assistant", "tool"):
-        raise PromptError(f"messages[{index}]: the role must be system, user, assistant or tool, got {role!r}.")
-    if content is None and role != "assistant":
-        raise PromptError(f"messages[{index}]: a {role} message needs content.")
-    if not isinstance(content, str | list | None):
-        raise PromptError(f"messages[{index}]: content must be a text or a list of chunks.")
-    if message.get("tools"):
-        raise PromptError(f"messages[{index}]: tools are given with the request, not with a message.")
-    if isinstance(content, list):
-        content = [_chunk(index, chunk) for chunk in content]
-    if role == "assistant" and not (content or message.get("tool_calls") or _trace(message)):
-        raise PromptError(f"messages[{index}]: an assistant message needs content, a trace or tool_calls.")
-    if role == "tool" and not message.get("tool_call_id"):
-        raise PromptError(f"messages[{index}]: a tool message needs the tool_call_id of the call that it answers.")
-    return {**message, "content": content}
-
-
-def _chunk(index: int, chunk: object) -> dict[str, Any]:
-    if not isinstance(chunk, Mapping):
-        raise PromptError(f"messages[{index}]: a content chunk must be an object with a type, got {chunk!r:.80}.")
-    if chunk.get("type") in ("image", "image_url"):
-        raise PromptError(f"messages[{index}]: this checkpoint is served for text only, it takes no images.")
-    if chunk.get("type") in ("input_audio", "audio_url"):
-        raise PromptError(f"messages[{index}]: this model takes no audio.")
-    if chunk.get("type") in ("thinking", "reasoning"):
-        closed = {"closed": chunk["closed"]} if chunk.get("closed") is not None else {}
-        return {"type": "thinking", "thinking": _thought(index, chunk), **closed}
-    return dict(chunk)
 
 
 def _tool(index: int, tool: object) -> dict[str, Any]:
@@ -165,21 +149,8 @@ def _tool(index: int, tool: object) -> dict[str, Any]:
     return dict(tool)
 
 
-def _thought(index: int, chunk: Message) -> str:
-    """The text of a thinking chunk: a plain text, or text chunks as Mistral's API nests them."""
-    thought = chunk.get("thinking") or chunk.get("text") or ""
-    if isinstance(thought, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in thought):
-        thought = "".join(part["text"] for part in thought)
-    if not isinstance(thought, str):
-        raise PromptError(f"messages[{index}]: a thinking chunk holds a text or text chunks, got {thought!r:.80}.")
-    return thought
-
-
-def _trace(message: Message) -> str | None:
-    return message.get("reasoning_content") or message.get("reasoning")
-
-
 def _sentence(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     reason = lines[0] if lines else type(error).__name__
+    reason = reason if len(reason) <= 300 else f"{reason[:300]}.."
     return reason if reason.endswith(".") else f"{reason}."
