@@ -4,6 +4,7 @@ Each hook is one function below: its docstring says why it exists and which upst
 `install` puts all of them in place and raises when one of the symbols is gone.
 """
 
+import asyncio
 import pkgutil
 from collections.abc import Callable
 from functools import lru_cache
@@ -22,7 +23,7 @@ from sglang.srt.entrypoints.openai import chat_encoding_adapters
 from sglang.srt.model_executor.cuda_graph_config import Backend
 from sglang.srt.models.registry import ModelRegistry
 from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
-from sglang.srt.runtime_context import get_platform
+from sglang.srt.runtime_context import get_model, get_platform
 from sglang.srt.utils import is_cpu
 from transformers import Mistral4Config, PretrainedConfig
 
@@ -40,6 +41,7 @@ from sgl_small4.cpu import experts
 from sgl_small4.cpu.platform import ATTENTION_BACKEND, bind_threads
 from sgl_small4.model.decoder import EntryClass
 from sgl_small4.prompt import chat, grammar
+from sgl_small4.prompt.constraint import check_constraint
 from sgl_small4.prompt.served import is_ours
 
 
@@ -234,6 +236,24 @@ def count_streamed_trace(generate: Callable, handler, **step):
     """The streamed twin of `report_effort`; the effort itself is in the adapter's first chunk."""
     ours = handler.chat_encoding_spec == chat.SPEC
     return chat.stream_content(generate, handler, **step) if ours else generate(handler, **step)
+
+
+@hook("sglang.srt.managers.tokenizer_manager.TokenizerManager._tokenize_one_request", HookType.AROUND)
+async def refuse_constraint_early(tokenize: Callable, manager, obj):
+    """Upstream finds out while it compiles, in the scheduler: after a stream's 200."""
+    if is_ours(manager.model_config.hf_config) and isinstance(obj.sampling_params, dict):
+        await asyncio.to_thread(check_constraint, obj.sampling_params)
+    return await tokenize(manager, obj)
+
+
+@hook("sglang.srt.managers.detokenizer_manager.DetokenizerManager.trim_matched_stop", HookType.AROUND)
+def cut_at_last_stop(trim: Callable, manager, output, finished_reason, no_stop_trim: bool):
+    """Upstream cuts a text at the first place of the stop string that ended it; here a trace may hold it too."""
+    matched = (finished_reason or {}).get("matched")
+    if not isinstance(matched, str) or not isinstance(output, str) or not local_folder(get_model().model_path, None):
+        return trim(manager, output, finished_reason, no_stop_trim)
+    before, stop, _ = output.rpartition(matched)
+    return output if not stop else before + stop if no_stop_trim else before
 
 
 @hook("sglang.srt.constrained.grammar_manager.GrammarManager.__init__", HookType.BEFORE)
