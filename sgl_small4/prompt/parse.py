@@ -4,30 +4,32 @@
     any     --[TOOL_CALLS]-->  name  --[ARGS]-->  arguments
     any     --</s>-->  answer
 
-A trace or a call begins where the model emitted the control id, never where text looks like one, so the states follow
-ids alone and every chunking of the same ids gives the same reply. Text is kept byte for byte: a character whose bytes
-are not all there yet waits for them, and only what is still broken at the end of its segment is replaced.
+A reply begins in the answer, or in the trace that its prompt ends inside of. A trace or a call begins where the model
+emitted the control id, never where text looks like one, so the states follow ids alone and every chunking of the same
+ids gives the same reply. Text is kept byte for byte: a character whose bytes are not all there yet waits for them, and
+only what is still broken at the end of its segment is replaced.
 
 A call has two spellings: `[TOOL_CALLS]name[ARGS]{..}`, once per call, and `[TOOL_CALLS][{"name": .., "arguments": ..}]`
-for all of them. What follows [TOOL_CALLS] and is neither stays text of the answer: nothing the model wrote is lost.
+for all of them (calls.py). What follows [TOOL_CALLS] and is neither stays text of the answer: nothing the model wrote
+is lost.
 """
 
 import codecs
-import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
 from mistral_common.tokens.tokenizers.base import SpecialTokens
 
+from sgl_small4.prompt.calls import CallArray, Part
 from sgl_small4.prompt.format import PromptFormat
 
 Kind = Literal["answer", "trace", "call"]
 
-# A call whose arguments the limit cut off inside the array spelling.
-CUT_CALL = re.compile(r'\{\s*"name"\s*:\s*"([^"\\]+)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(.*)', re.DOTALL)
+LONGEST_NAME = 256  # characters; what is longer is text that follows [TOOL_CALLS]
+
+OpensIn = Literal["answer", "trace"]
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,23 @@ class Reply:
         return tuple(segment for segment in self.segments if segment.kind == "call")
 
 
-def parse(ids: Iterable[int], format: PromptFormat) -> Reply:
-    """The reply that the output ids spell."""
-    parser = ReplyParser(format)
+def parse(ids: Iterable[int], format: PromptFormat, opens_in: OpensIn = "answer") -> Reply:
+    """The reply that the output ids spell. `opens_in` is the state in which the prompt ended."""
+    parser = ReplyParser(format, opens_in)
     return Reply.of([*parser.feed(ids), *parser.finish()])
+
+
+def opens_in(prompt_ids: Sequence[int], format: PromptFormat) -> OpensIn:
+    """Where a reply to this prompt begins: in a trace when the prompt ends inside one, else in the answer."""
+    think = format.control(SpecialTokens.begin_think)
+    last = next((id for id in reversed(prompt_ids) if id in format.control_ids), None)
+    return "trace" if last == think else "answer"
 
 
 class ReplyParser:
     """The state machine: feed it output ids as they come, then finish."""
 
-    def __init__(self, format: PromptFormat) -> None:
+    def __init__(self, format: PromptFormat, opens_in: OpensIn = "answer") -> None:
         self._text_bytes = format.text_bytes
         self._control_ids = format.control_ids
         self._think, self._end_think = (
@@ -100,15 +109,18 @@ class ReplyParser:
         )
         self._calls, self._args = format.control(SpecialTokens.tool_calls), format.control(SpecialTokens.args)
         self._call_id, self._eos = format.control(SpecialTokens.call_id), format.control(SpecialTokens.eos)
-        self._state: Literal["answer", "trace", "name", "call id", "arguments"] = "answer"
+        self._state: Literal["answer", "trace", "name", "call id", "arguments", "array"] = opens_in
+        self._begun = opens_in != "trace"  # a trace says so before its first text
         self._name = ""  # what stands between [TOOL_CALLS] and [ARGS], as far as it came
+        self._array = CallArray()
+        self._array_text = False  # whether the array has ended and text follows
         self._segment = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # starts anew after each final=True
         self.trace_tokens = 0  # ids between [THINK] and the end of the trace
 
     def feed(self, ids: Iterable[int]) -> list[Piece]:
         """Take the next ids; give what they add to the reply."""
-        pieces: list[Piece] = []
+        pieces = self._begin()
         text = bytearray()
         for id in ids:
             if id not in self._control_ids:
@@ -123,9 +135,13 @@ class ReplyParser:
 
     def finish(self) -> list[Piece]:
         """The ids are over, by </s> or cut by a limit: give what was held back."""
-        pieces: list[Piece] = []
+        pieces = self._begin()
         self._enter(pieces, "answer")
         return pieces
+
+    def _begin(self) -> list[Piece]:
+        begun, self._begun = self._begun, True
+        return [] if begun else [Piece(self._segment, "trace", "")]
 
     def _control(self, pieces: list[Piece], id: int) -> None:
         if id == self._think:
@@ -147,8 +163,10 @@ class ReplyParser:
     def _enter(self, pieces: list[Piece], state: Literal["answer", "trace", "name"]) -> None:
         """End the segment that is open and begin another."""
         self._add(pieces, self._decoder.decode(b"", final=True))
-        if self._state in ("name", "call id"):
-            self._spell_out(pieces)
+        if self._state in ("name", "call id") and self._name:
+            pieces.append(Piece(self._segment, "answer", self._name))  # no call came of it
+        elif self._state == "array":
+            self._add_parts(pieces, self._array.finish())
         self._segment += 1
         self._state = state
         self._name = ""
@@ -158,47 +176,26 @@ class ReplyParser:
             return
         if self._state == "name":
             self._name += text
+            if self._name.lstrip().startswith("["):
+                self._state, self._array, self._array_text = "array", CallArray(), False
+                self._add_parts(pieces, self._array.feed(self._name))
+            elif len(self._name) > LONGEST_NAME:
+                pieces.append(Piece(self._segment, "answer", self._name))
+                self._state, self._name = "answer", ""
+        elif self._state == "array":
+            self._add_parts(pieces, self._array.feed(text))
         elif self._state == "arguments":
             pieces.append(Piece(self._segment, "call", text, self._name))
         else:
             pieces.append(Piece(self._segment, self._state, text))
 
-    def _spell_out(self, pieces: list[Piece]) -> None:
-        """A call section that saw no [ARGS]: an array of calls, or no call at all."""
-        calls, rest = array_of_calls(self._name)
-        for call in calls:
-            pieces.append(Piece(self._segment, "call", call.text, call.name))
-            self._segment += 1
-        if rest:
-            pieces.append(Piece(self._segment, "answer", rest))
-
-
-def array_of_calls(text: str) -> tuple[list[Segment], str]:
-    """The calls of `[{"name": .., "arguments": ..}, ..]`, also of one that was cut, and the text that is none."""
-    if not text.lstrip().startswith("["):
-        return [], text
-    calls: list[Segment] = []
-    position = text.index("[") + 1
-    while True:
-        start = _skip(text, position, ", \t\r\n")
-        try:
-            element, position = json.JSONDecoder().raw_decode(text, start)
-        except json.JSONDecodeError:
-            break
-        if not isinstance(element, dict) or not isinstance(element.get("name"), str):
-            return [], text
-        arguments = element.get("arguments", element.get("parameters", {}))
-        spelled = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        calls.append(Segment("call", spelled, element["name"]))
-    rest = text[start:]
-    if cut := CUT_CALL.fullmatch(rest):
-        return [*calls, Segment("call", cut[2], cut[1])], ""
-    if not calls:
-        return [], text
-    return calls, rest.removeprefix("]").strip()
-
-
-def _skip(text: str, position: int, characters: str) -> int:
-    while position < len(text) and text[position] in characters:
-        position += 1
-    return position
+    def _add_parts(self, pieces: list[Piece], parts: Iterable[Part]) -> None:
+        """Each call of an array is a segment of its own, and so is the text that follows."""
+        for part in parts:
+            self._segment += part.kind == "call" or (part.kind == "text" and not self._array_text)
+            self._array_text = part.kind == "text"
+            self._name = part.name or self._name
+            if self._array_text:
+                pieces.append(Piece(self._segment, "answer", part.text))
+            else:
+                pieces.append(Piece(self._segment, "call", part.text, self._name))

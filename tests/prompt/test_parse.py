@@ -1,13 +1,14 @@
 """Output ids back to trace, answer and calls: the same for every chunking, byte for byte."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mistral_common.tokens.tokenizers.base import SpecialTokens
 
-from sgl_small4.prompt.parse import Reply, ReplyParser, Segment, parse
+from sgl_small4.prompt.parse import Reply, ReplyParser, Segment, opens_in, parse
 from tests.prompt import conversations as given_by
 from tests.prompt.conftest import SPECIAL_TOKENS
 
@@ -23,8 +24,8 @@ def spell(format, text):
     return ids
 
 
-def chunked(format, ids, sizes):
-    parser = ReplyParser(format)
+def chunked(format, ids, sizes, opens_in="answer"):
+    parser = ReplyParser(format, opens_in)
     pieces, position = [], 0
     for size in sizes:
         pieces += parser.feed(ids[position : position + size])
@@ -74,7 +75,9 @@ controls = st.sampled_from(
         SpecialTokens.img,
     ]
 )
-pieces_of_calls = st.sampled_from(["look", '[{"name": "look", "arguments": {', '}}, {"name": "see", "argum', "}}]"])
+pieces_of_calls = st.sampled_from(
+    ["look", "[", '{"name": "look", "arguments": {', '}}, {"name": "see", "argum', 'ents": "{', '"', "}}]", "\\", " , "]
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -138,6 +141,7 @@ CASES = {
     "spaces around the name": ("«[TOOL_CALLS]» look «[ARGS]»{}", [look("{}")]),
     "call cut in its arguments": ('«[TOOL_CALLS]»look«[ARGS]»{"x": ', [look('{"x": ')]),
     "call cut in its name": ("«[TOOL_CALLS]»lo", [answer("lo")]),
+    "no name is as long": ("«[TOOL_CALLS]»" + "look " * 60 + "«[ARGS]»{}", [answer("look " * 60 + "{}")]),
     "marker alone": ("«[TOOL_CALLS]»", []),
     "no call after the marker": ("«[TOOL_CALLS]»I could look it up.«</s>»", [answer("I could look it up.")]),
     "array": (
@@ -153,7 +157,28 @@ CASES = {
         [look("{}"), look('{"x', "see")],
     ),
     "array cut between calls": ('«[TOOL_CALLS]»[{"name": "look", "arguments": {}}, ', [look("{}")]),
+    "array cut between names": (
+        '«[TOOL_CALLS]»[{"name": "look", "arguments": {}}, {"na',
+        [look("{}"), answer(', {"na')],
+    ),
+    "array cut in arguments as text": (
+        '«[TOOL_CALLS]»[{"name": "look", "arguments": "{\\"x\\": \\"\\u00',
+        [look('{"x": "')],
+    ),
+    "array as it was written": (
+        '«[TOOL_CALLS]» [ {"arguments" : {"x":[1,  "]}\\""]}, "id": 7, "name":"look"} ,{"name":"see"}\n] ',
+        [look('{"x":[1,  "]}\\""]}'), look("{}", "see")],
+    ),
+    "array with parameters": ('«[TOOL_CALLS]»[{"name": "look", "parameters": {"x": 1}}]', [look('{"x": 1}')]),
+    "array of calls and more": ('«[TOOL_CALLS]»[{"name": "look"}, 5] yes', [look("{}"), answer(", 5] yes")]),
+    "text after an array": ('«[TOOL_CALLS]»[{"name": "look"}]\n\nI look. ', [look("{}"), answer("\n\nI look. ")]),
+    "two arrays": ('«[TOOL_CALLS]»[{"name": "look"}]«[TOOL_CALLS]»[{"name": "look"}]', [look("{}"), look("{}")]),
+    "array in an open trace": ('«[THINK]»plan«[TOOL_CALLS]»[{"name": "look"}]', [trace("plan"), look("{}")]),
+    "array with half a character": ('«[TOOL_CALLS]»[{"name": "look", "arguments": "\\ud83d"}]', [look("\ufffd")]),
     "array of something else": ("«[TOOL_CALLS]»[1, 2]", [answer("[1, 2]")]),
+    "array of nothing": ("«[TOOL_CALLS]» []", [answer(" []")]),
+    "array of the nameless": ('«[TOOL_CALLS]»[{"arguments": {"x": 1}}]', [answer('[{"arguments": {"x": 1}}]')]),
+    "array of deep nothing": ("«[TOOL_CALLS]»" + "[" * 3000, [answer("[" * 3000)]),
     "trace between calls": (
         "«[TOOL_CALLS]»look«[ARGS]»{}«[THINK]»b«[/THINK]»c",
         [look("{}"), trace("b"), answer("c")],
@@ -179,6 +204,46 @@ def test_trace_tokens_are_counted_by_id(tekken):
     thought = tekken.encode_text("one two three")
     parser.feed(spell(tekken, "«[THINK]»one two three«[/THINK]»four five"))
     assert parser.trace_tokens == len(thought)
+
+
+def test_a_reply_to_an_open_trace_begins_in_it(tekken):
+    thinking = given_by.assistant([{"type": "thinking", "thinking": "2 and", "closed": False}])
+    prompt = tekken.encode([QUESTION, thinking], continue_final_message=True)
+    assert opens_in(prompt, tekken) == "trace"
+    closed = tekken.encode([QUESTION, given_by.assistant("5", "2 and 3")], continue_final_message=True)
+    assert opens_in(closed, tekken) == opens_in(tekken.encode([QUESTION]), tekken) == opens_in([], tekken) == "answer"
+    ids = spell(tekken, " 3«[/THINK]»5«</s>»")
+    assert list(parse(ids, tekken, "trace").segments) == [trace(" 3"), answer("5")]
+    assert list(chunked(tekken, ids, [1] * len(ids), "trace").segments) == [trace(" 3"), answer("5")]
+    parser = ReplyParser(tekken, "trace")
+    parser.feed(ids)
+    assert parser.trace_tokens == len(tekken.encode_text(" 3"))
+    assert parse(spell(tekken, "«[/THINK]»5"), tekken, "trace").trace == ""
+    assert parse(spell(tekken, "«[TOOL_CALLS]»look«[ARGS]»{}"), tekken, "trace").calls == (look("{}"),)
+    assert parse([], tekken, "trace").trace == ""
+
+
+def test_an_array_comes_as_it_is_written(tekken):
+    parser = ReplyParser(tekken)
+    pieces = parser.feed(spell(tekken, '«[TOOL_CALLS]»[{"name": "look", "arguments": {"x": "on'))
+    assert ("".join(piece.text for piece in pieces), {piece.name for piece in pieces}) == ('{"x": "on', {"look"})
+    pieces = parser.feed(spell(tekken, 'e"}}, {"name": "see", "arguments": {'))
+    assert [(piece.name, piece.text) for piece in pieces if piece.text] == [("look", 'e"}'), ("see", "{")]
+
+
+def test_a_long_array_is_read_once(tekken):
+    """Reading what was read again at each step would take minutes."""
+    long = "x y " * 100_000
+    for writing in (
+        '«[TOOL_CALLS]»[{"name": "look", "arguments": "' + long,
+        '«[TOOL_CALLS]»[{"name": "look", "arguments": {"x": "' + long,
+        '«[TOOL_CALLS]»[{"arguments": {"x": "' + long,
+        "«[TOOL_CALLS]»" + long,
+    ):
+        ids = spell(tekken, writing)
+        began = time.process_time()
+        assert chunked(tekken, ids, [1] * len(ids)) == parse(ids, tekken)
+        assert time.process_time() - began < 10
 
 
 def test_arguments_come_as_they_are_written(tekken):
