@@ -1,0 +1,54 @@
+"""Refusals in OpenAI's form, `{"error": {"message": .., "type": .., "param": .., "code": ..}}`, on every route.
+
+SGLang writes the inner object alone where a route of OpenAI's answers whole (`serving_base.py`, `http_server.py`), and
+the right form in streams and on `/v1/responses`. Anthropic's route has a form of its own and keeps it.
+"""
+
+import json
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sgl_small4.prompt.served import serves_ours
+
+
+class OpenAIErrors:
+    """ASGI middleware: a JSON body that is a bare error object goes out as the value of `error`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not serves_ours():
+            await self.app(scope, receive, send)
+            return
+        start: Message | None = None
+        body = b""
+
+        async def pass_on(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                start = message  # waits for the body, whose length it states
+                return
+            if start is None or message["type"] != "http.response.body":
+                await send(message)
+                return
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                wrapped = in_openai_form(body)
+                headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+                await send({**start, "headers": [*headers, (b"content-length", str(len(wrapped)).encode())]})
+                await send({"type": "http.response.body", "body": wrapped})
+
+        await self.app(scope, receive, pass_on)
+
+
+def in_openai_form(body: bytes) -> bytes:
+    """The body of a refusal; any that is no bare error object of SGLang's stays as it is."""
+    try:
+        error: Any = json.loads(body)
+    except ValueError:
+        return body
+    if not isinstance(error, dict) or error.get("object") != "error" or "message" not in error:
+        return body
+    return json.dumps({"error": {name: error.get(name) for name in ("message", "type", "param", "code")}}).encode()
