@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from fastapi import HTTPException
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from sglang.srt.arg_groups.choices import add_attention_backend_choices
@@ -20,6 +21,8 @@ from sglang.srt.arg_groups.resolution_hooks import register_resolution_hook
 from sglang.srt.configs.model_config import AttentionArch, ModelConfig
 from sglang.srt.configs.model_config_parser_registry import ModelConfigParserBase, register_model_config_parser
 from sglang.srt.entrypoints.openai import chat_encoding_adapters
+from sglang.srt.entrypoints.openai.protocol import ChatCompletionResponse
+from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.model_executor.cuda_graph_config import Backend
 from sglang.srt.models.registry import ModelRegistry
 from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
@@ -27,6 +30,7 @@ from sglang.srt.runtime_context import get_model, get_platform
 from sglang.srt.utils import is_cpu
 from transformers import Mistral4Config, PretrainedConfig
 
+from sgl_small4 import admission, ending
 from sgl_small4.checkpoint.files import check
 from sgl_small4.config import (
     CONFIG_FILE,
@@ -40,9 +44,11 @@ from sgl_small4.config import (
 from sgl_small4.cpu import experts
 from sgl_small4.cpu.platform import ATTENTION_BACKEND, bind_threads
 from sgl_small4.model.decoder import EntryClass
-from sgl_small4.prompt import chat, grammar
+from sgl_small4.prompt import chat, grammar, messages, requests, responses
 from sgl_small4.prompt.constraint import check_constraint
-from sgl_small4.prompt.served import is_ours
+from sgl_small4.prompt.errors import OpenAIErrors
+from sgl_small4.prompt.format import PromptError
+from sgl_small4.prompt.served import is_ours, serves_ours
 
 
 class Hook(NamedTuple):
@@ -142,10 +148,13 @@ def use_latent_attention(_result: None, model_config: ModelConfig) -> None:
 
 
 @register_model_override("Mistral4ForCausalLM")
-def restore_defaults(server_args, hf_config) -> dict[str, str]:
-    """What upstream sets by architecture name for its own class of this model (`arg_groups/overrides.py`)."""
+def restore_defaults(server_args, hf_config) -> dict[str, object]:
+    """What upstream sets by architecture name for its own class of this model (`arg_groups/overrides.py`).
+
+    Besides, cached tokens are reported on every route; upstream reports them unasked on /v1/responses alone.
+    """
     given = resolving_view(server_args)
-    wanted = {}
+    wanted: dict[str, object] = {"enable_cache_report": True}
     if given.dtype == "auto" and not is_cpu():
         wanted["dtype"] = "bfloat16"
     if get_platform().is_sm100:
@@ -218,24 +227,135 @@ def know_two_efforts(decide: Callable, handler, request) -> bool:
 
 
 @hook("sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat._process_messages", HookType.AFTER)
-def force_calls_in_control_ids(result, handler, request, *_args, **_kwargs) -> None:
-    """Upstream forces calls as a JSON array, or in the letters of [TOOL_CALLS]: neither is how this model calls."""
+def constrain_calls_by_control_ids(result, handler, request, *_args, **_kwargs) -> None:
+    """Upstream constrains calls to a JSON array, or to the letters of [TOOL_CALLS]: neither is a call of this model."""
     if handler.chat_encoding_spec == chat.SPEC:
-        grammar.force_calls(result, request)
+        grammar.constrain_calls(result, request)
 
 
-@hook("sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat._build_chat_response", HookType.AROUND)
-def report_effort(build: Callable, handler, *args):
-    """Upstream counts reasoning tokens by a parser flag's text, and says nowhere which effort was used."""
-    ours = handler.chat_encoding_spec == chat.SPEC
-    return chat.build_response(build, handler, *args) if ours else build(handler, *args)
+@hook("sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat._build_chat_response", HookType.AFTER)
+def report_effort(response, handler, request, *_args) -> None:
+    """Upstream says nowhere which effort was used; for a stream it is in the adapter's first chunk."""
+    if handler.chat_encoding_spec == chat.SPEC and isinstance(response, ChatCompletionResponse):
+        chat.report_effort(response, request)
 
 
-@hook("sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat._generate_stream_content", HookType.AROUND)
-def count_streamed_trace(generate: Callable, handler, **step):
-    """The streamed twin of `report_effort`; the effort itself is in the adapter's first chunk."""
-    ours = handler.chat_encoding_spec == chat.SPEC
-    return chat.stream_content(generate, handler, **step) if ours else generate(handler, **step)
+@hook("fastapi.dependencies.utils.request_body_to_args", HookType.AROUND)
+async def settle_bodies(validate: Callable, body_fields: list, received_body, embed_body_fields: bool):
+    """Upstream's request types drop fields that they do not know, the switches of thinking among them, and read an
+    effort differently on each route; some fail on a body of another shape. Here FastAPI hands a body to them.
+    """
+    if serves_ours() and len(body_fields) == 1:
+        try:
+            received_body = requests.settle(body_fields[0].field_info.annotation, received_body)
+        except PromptError as refusal:
+            raise HTTPException(status_code=400, detail=str(refusal)) from refusal
+    return await validate(body_fields, received_body, embed_body_fields)
+
+
+@hook("fastapi.exceptions.RequestValidationError.__init__", HookType.BEFORE)
+def refuse_in_one_sentence(_error, errors, **_kwargs) -> None:
+    """Upstream answers with pydantic's whole list twice, the request and paths of the server's files among it."""
+    if serves_ours():
+        raise HTTPException(status_code=400, detail=requests.sentence_of(errors))
+
+
+@hook("sglang.srt.managers.tokenizer_manager.TokenizerManager.generate_request", HookType.AROUND)
+def keep_budget(generate: Callable, manager, request, http=None):
+    """Upstream refuses `max_thinking_tokens` without --enable-strict-thinking, which this model has no need of."""
+    if is_ours(manager.model_config.hf_config) and isinstance(request, GenerateReqInput):
+        requests.take_budget(request)
+    return generate(manager, request, http)
+
+
+@hook("sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat.apply_reasoning_enabled", HookType.AROUND)
+def think_without_parser(apply: Callable, handler, request, enabled: bool) -> None:
+    """Upstream refuses Anthropic's thinking without a reasoning parser, and sets the effort medium with Mistral's."""
+    if handler.chat_encoding_spec == chat.SPEC:
+        messages.switch_trace(request, enabled)
+    else:
+        apply(handler, request, enabled)
+
+
+@hook("sglang.srt.entrypoints.openai.chat_encoding.spec_supports_inline_system", HookType.AROUND)
+def keep_late_systems(supports: Callable, spec: str | None) -> bool:
+    """A fixed list upstream: elsewhere a late system message of /v1/messages is moved to the front."""
+    return spec == chat.SPEC or supports(spec)
+
+
+MESSAGES = "sglang.srt.entrypoints.anthropic.serving.AnthropicServing"
+
+
+@hook(f"{MESSAGES}._convert_to_chat_completion_request", HookType.AROUND)
+def keep_anthropic_budget(convert: Callable, serving, request):
+    """Upstream takes `thinking.budget_tokens` and logs that it is not kept."""
+    ours = serving.openai_serving_chat.chat_encoding_spec == chat.SPEC
+    return messages.chat_request(convert, serving, request) if ours else convert(serving, request)
+
+
+@hook(f"{MESSAGES}._convert_response", HookType.AROUND)
+def count_message(convert: Callable, serving, response):
+    """Upstream's translation leaves out the trace's tokens and the effort."""
+    message = convert(serving, response)
+    ours = serving.openai_serving_chat.chat_encoding_spec == chat.SPEC
+    return messages.counted(message, response) if ours else message
+
+
+@hook(f"{MESSAGES}._generate_anthropic_stream", HookType.AROUND)
+def count_streamed_message(generate: Callable, serving, *request):
+    """The streamed twin of `count_message`."""
+    ours = serving.openai_serving_chat.chat_encoding_spec == chat.SPEC
+    return messages.counted_stream(generate, serving, *request) if ours else generate(serving, *request)
+
+
+RESPONSES = "sglang.srt.entrypoints.openai.serving_responses.OpenAIServingResponses"
+
+
+@hook("sglang.srt.entrypoints.openai.protocol.ResponsesRequest.to_sampling_params", HookType.AROUND)
+def keep_responses_budget(build: Callable, request, *args, **kwargs) -> dict:
+    """The type of /v1/responses has no `custom_params`, and two tokens of `max_output_tokens` are taken off."""
+    if not serves_ours():
+        return build(request, *args, **kwargs)
+    return responses.sampling_params(build, request, *args, **kwargs)
+
+
+@hook(f"{RESPONSES}._make_request", HookType.AROUND)
+async def refuse_responses_in_one_sentence(make: Callable, handler, *args, **kwargs):
+    """Upstream appends the exception behind a refusal to its message, or the word None."""
+    if handler.chat_encoding_spec != chat.SPEC:
+        return await make(handler, *args, **kwargs)
+    return await responses.prompt_of(make, handler, *args, **kwargs)
+
+
+@hook(f"{RESPONSES}._uses_required_tool_json", HookType.AROUND)
+def read_forced_calls(decide: Callable, handler, *args) -> bool:
+    """Upstream forces calls as a JSON array where no parser is named; ours come in control ids."""
+    return handler.chat_encoding_spec != chat.SPEC and decide(handler, *args)
+
+
+OLLAMA = "sglang.srt.entrypoints.ollama.serving.OllamaServing"
+
+
+@hook(f"{OLLAMA}.handle_chat", HookType.AROUND)
+async def serve_no_ollama_chat(handle: Callable, serving, *request):
+    """Ollama's routes render a text template, where a user's text can become control ids, and split no reply."""
+    refuse_ollama(serving)
+    return await handle(serving, *request)
+
+
+@hook(f"{OLLAMA}.handle_generate", HookType.AROUND)
+async def serve_no_ollama_prompt(handle: Callable, serving, *request):
+    """The twin of `serve_no_ollama_chat`."""
+    refuse_ollama(serving)
+    return await handle(serving, *request)
+
+
+def refuse_ollama(serving) -> None:
+    """Raise HTTPException (501) where a Small 4 is served."""
+    if is_ours(serving.tokenizer_manager.model_config.hf_config):
+        raise HTTPException(
+            status_code=501, detail="Ollama's API is not served for this model; use /v1/chat/completions or /generate."
+        )
 
 
 @hook("sglang.srt.managers.tokenizer_manager.TokenizerManager._tokenize_one_request", HookType.AROUND)
@@ -310,10 +430,41 @@ def look_back_within_answer(length: int, req, *_args) -> int:
     return length if reply is None else max(1, min(length, reply.text_tokens))
 
 
-@hook("fastapi.exceptions.RequestValidationError.__init__", HookType.BEFORE)
-def list_efforts(_error, errors, **_kwargs) -> None:
-    """An effort of another type never reaches the handler: pydantic refuses it and names values that are not ours."""
-    chat.refuse_effort(errors)
+@hook("fastapi.applications.FastAPI.build_middleware_stack", HookType.BEFORE)
+def refuse_in_openai_form(app) -> None:
+    """Upstream answers `/v1/chat/completions` and others with the inner object of OpenAI's error form alone."""
+    app.add_middleware(OpenAIErrors)
+
+
+@hook("sglang.srt.managers.tokenizer_manager.TokenizerManager.init_running_status", HookType.AFTER)
+def look_for_hang_ups_often(_result: None, manager) -> None:
+    """Upstream looks every 4 s whether the client of a request without output is still there."""
+    if is_ours(manager.model_config.hf_config):
+        ending.poll_often()
+
+
+@hook("sglang.srt.managers.tokenizer_manager.SignalHandler.running_phase_sigquit_handler", HookType.AROUND)
+def end_with_a_line(kill: Callable, handler, signum=None, frame=None) -> None:
+    """Upstream kills its own process when a child has failed, and the last line of the log says that it did."""
+    ours = is_ours(handler.tokenizer_manager.model_config.hf_config)
+    return ending.end_after_crash(handler.tokenizer_manager) if ours else kill(handler, signum, frame)
+
+
+@hook("sglang.srt.managers.tokenizer_manager.TokenizerManager.generate_request", HookType.AROUND)
+def check_before_splitting(generate: Callable, manager, request, http=None):
+    """Upstream makes as many requests as `n` says, and an abort ends all whose ids begin like the given one."""
+    of_health = http is not None and http.url.path in ("/health", "/health_generate")
+    if not of_health and is_ours(manager.model_config.hf_config):
+        admission.check_request(request, manager.rid_to_state)
+    return generate(manager, request, http)
+
+
+@hook("sglang.srt.managers.tokenizer_manager.TokenizerManager._validate_one_request", HookType.BEFORE)
+def check_before_scheduling(manager, request, input_ids) -> None:
+    """Upstream finds out in the scheduler that an id is not in the vocabulary, and cuts an answer to the cache."""
+    if is_ours(manager.model_config.hf_config):
+        room = admission.Room.of(manager.context_len, manager.max_req_input_len)
+        admission.check_tokenized(request, input_ids, manager.model_config.vocab_size, room)
 
 
 @lru_cache(maxsize=32)
