@@ -85,6 +85,7 @@ SOURCES = {
     "nano": Source("sgl_small4.nano.evaluate", nano_rows),
     "cpu": Source("launch.bench.cpu", own_rows),
     "startup": Source("launch.bench.startup", own_rows),
+    "replies": Source("launch.bench.replies", own_rows),
 }
 
 
