@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sgl_small4.prompt.format import PromptFormat
-from sgl_small4.prompt.parse import Piece, ReplyParser
+from sgl_small4.prompt.parse import OpensIn, Piece, ReplyParser
 
 CALL_ID_LETTERS = string.ascii_letters + string.digits
 
@@ -32,19 +32,20 @@ class Delta:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a request says about the form of its reply."""
+    """What a request says about the form of its reply. It opens in a trace where the prompt ends inside of one."""
 
     stops: tuple[str, ...] = ()
     keep_stop: bool = False
     separate_trace: bool = True
     stream_trace: bool = True
+    opens_in: OpensIn = "answer"
 
 
 class ReplyStream:
     """Feed it output ids as they come; each step gives what it adds for the client."""
 
     def __init__(self, format: PromptFormat, wishes: Wishes) -> None:
-        self._parser = ReplyParser(format)
+        self._parser = ReplyParser(format, wishes.opens_in)
         self._wishes = wishes
         # The end of the text waits for as long as it may be the beginning of a stop string.
         self._held_back = max((len(stop) for stop in wishes.stops), default=1) - 1
@@ -53,10 +54,6 @@ class ReplyStream:
         self._call_numbers: dict[int, int] = {}  # segment to index
         self._finished = False
         self.consumed_tokens = 0
-
-    @property
-    def trace_tokens(self) -> int:
-        return self._parser.trace_tokens
 
     def feed(self, ids: Sequence[int]) -> Delta:
         self.consumed_tokens += len(ids)
