@@ -37,8 +37,13 @@ def grammar_vocabulary(format: PromptFormat, vocab_size: int, stop_ids: Iterable
     return TokenizerInfo(pieces, VocabType.RAW, vocab_size=vocab_size, stop_token_ids=sorted(stop_ids))
 
 
-def calls_tag(format: PromptFormat, functions: Sequence[Mapping[str, Any]], *, parallel: bool) -> StructuralTag:
-    """One call or several in the model's own spelling, to any of `functions` (name, and parameters as JSON schema)."""
+def calls_tag(
+    format: PromptFormat, functions: Sequence[Mapping[str, Any]], *, forced: bool, parallel: bool
+) -> StructuralTag:
+    """Calls in the model's own spelling to any of `functions` (name, and parameters as JSON schema).
+
+    When `forced`, the reply is one call, or with `parallel` several; otherwise free text, and calls or none after it.
+    """
 
     def control(name: SpecialTokens) -> dict[str, Any]:
         return {"type": "token", "token": format.control(name)}
@@ -55,19 +60,29 @@ def calls_tag(format: PromptFormat, functions: Sequence[Mapping[str, Any]], *, p
         }
         for function in functions
     ]
-    call = {"type": "or", "elements": calls}
+    call: dict[str, Any] = {"type": "or", "elements": calls}
+    if not forced:
+        some = {"type": "star" if parallel else "optional", "content": call}
+        return StructuralTag.model_validate({"format": {"type": "sequence", "elements": [{"type": "any_text"}, some]}})
     return StructuralTag.model_validate({"format": {"type": "plus", "content": call} if parallel else call})
 
 
-def force_calls(result: Any, request: Any) -> None:
-    """Hold a chat request with tool_choice `required`, or a named tool, to calls in the model's own spelling."""
+def constrain_calls(result: Any, request: Any) -> None:
+    """Hold a chat request to calls in the model's own spelling, where it forces them or has strict functions."""
     result.tool_call_constraint = None  # upstream's spell [TOOL_CALLS] in letters, or an array that is no call here
     choice = request.tool_choice
     named = None if isinstance(choice, str) else choice.function.name
-    functions = [tool.function.model_dump() for tool in request.tools or [] if named in (None, tool.function.name)]
-    if functions and (named or choice == "required"):
-        tag = calls_tag(served_format(), functions, parallel=request.parallel_tool_calls and not named)
-        result.tool_call_constraint = ("structural_tag", tag)
+    functions = [tool.function for tool in request.tools or [] if named in (None, tool.function.name)]
+    forced = named is not None or choice == "required"
+    if not functions or not (forced or (choice == "auto" and any(function.strict for function in functions))):
+        return
+    free = not forced  # where the model may call, what is not strict takes any object
+    described = [
+        {"name": function.name, "parameters": None if free and not function.strict else function.parameters}
+        for function in functions
+    ]
+    tag = calls_tag(served_format(), described, forced=forced, parallel=request.parallel_tool_calls and named is None)
+    result.tool_call_constraint = ("structural_tag", tag)
 
 
 def prepare(scheduler: Any) -> None:

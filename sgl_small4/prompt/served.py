@@ -1,5 +1,6 @@
 """The format of the checkpoint that this SGLang process serves."""
 
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,13 @@ def is_ours(hf_config: Any) -> bool:
     """Whether a served configuration is Small 4's, by the model type of its text part."""
     text = getattr(hf_config, "text_config", None) or hf_config
     return getattr(text, "model_type", None) == "mistral4"
+
+
+def serves_ours() -> bool:
+    """Whether the HTTP server in this process serves a Small 4."""
+    server = sys.modules.get("sglang.srt.entrypoints.http_server")
+    state = server.get_global_state() if server else None
+    return state is not None and is_ours(state.tokenizer_manager.model_config.hf_config)
 
 
 def served_format() -> PromptFormat:

@@ -141,7 +141,7 @@ def test_no_call_stands_inside_a_constrained_answer(bench):
 @pytest.mark.parametrize("parallel", [False, True])
 def test_forced_calls_are_spelled_as_the_model_spells_them(bench, parallel):
     functions = [{"name": "look", "parameters": {"type": "object", "properties": {"at": {"type": "string"}}}}]
-    tag = calls_tag(bench.format, functions, parallel=parallel).model_dump_json(by_alias=True)
+    tag = calls_tag(bench.format, functions, forced=True, parallel=parallel).model_dump_json(by_alias=True)
     grammar = bench.grammar(bench.prompt("high", [TOOL]), bench.backend.dispatch_structural_tag(tag))
     assert bench.admitted(grammar) == {bench.controls.think, bench.controls.calls}
     reply = bench.ids('[THINK]a[/THINK][TOOL_CALLS]look[ARGS]{"at": "x]"}')
@@ -149,6 +149,18 @@ def test_forced_calls_are_spelled_as_the_model_spells_them(bench, parallel):
     assert (bench.controls.calls in bench.admitted(grammar)) == parallel
     bench.write(grammar, [bench.end])
     assert [call.text for call in parse(reply, bench.format).calls] == ['{"at": "x]"}']
+
+
+def test_strict_functions_are_called_as_described_or_not_at_all(bench):
+    strict = {"type": "object", "properties": {"at": {"type": "integer"}}, "required": ["at"]}
+    tag = calls_tag(bench.format, [{"name": "look", "parameters": strict}], forced=False, parallel=True)
+    constraint = bench.backend.dispatch_structural_tag(tag.model_dump_json(by_alias=True))
+    for reply in ("no call, [look", "", "[THINK]a[/THINK]b", '[THINK]a[/THINK]so[TOOL_CALLS]look[ARGS]{"at": 3}'):
+        grammar = bench.grammar(bench.prompt("high", [TOOL]), constraint.copy())
+        bench.write(grammar, bench.ids(reply) + [bench.end])
+    grammar = bench.grammar(bench.prompt("high", [TOOL]), constraint.copy())
+    bench.write(grammar, bench.ids('[TOOL_CALLS]look[ARGS]{"at": '))
+    assert not set(bench.ids('"')) & bench.admitted(grammar)
 
 
 def test_a_continued_trace_is_open_from_the_start(bench):
