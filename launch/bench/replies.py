@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from mistral_common.tokens.tokenizers.base import SpecialTokens
@@ -145,7 +146,7 @@ class Maker:
         return name
 
     def _arguments(self) -> str:
-        value = {self._text(): self._text() for _ in range(self._random.randrange(3))}
+        value: dict[str, object] = {self._text(): self._text() for _ in range(self._random.randrange(3))}
         value |= {"n": [1.5, None, {"x": [self._text()]}]} if self._random.random() < 0.3 else {}
         return self._json(value)
 
@@ -340,9 +341,9 @@ def put_together(deltas: Sequence[Delta]) -> tuple[str, str, list[Call]]:
 
 READERS: dict[str, Callable[[Made, Chunks, PromptFormat], bool]] = {
     "the parser": by_parser,
-    "a chat stream": lambda *given: by_stream(*given, stops=(), keep_stop=False),
-    "a chat stream with stop strings": lambda *given: by_stream(*given, stops=STOPS, keep_stop=False),
-    "a chat stream that keeps stop strings": lambda *given: by_stream(*given, stops=STOPS, keep_stop=True),
+    "a chat stream": partial(by_stream, stops=(), keep_stop=False),
+    "a chat stream with stop strings": partial(by_stream, stops=STOPS, keep_stop=False),
+    "a chat stream that keeps stop strings": partial(by_stream, stops=STOPS, keep_stop=True),
 }
 
 

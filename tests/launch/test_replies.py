@@ -1,4 +1,4 @@
-"""The comparison of generated replies is the same for a seed, covers what it says, and notices a parser that is wrong."""
+"""Generated replies are the same for a seed, hold what they are to hold, and show a parser that is wrong."""
 
 import json
 
