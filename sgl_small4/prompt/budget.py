@@ -32,18 +32,21 @@ BITS = 32  # of one word of a vocabulary mask
 TOKENS_BESIDE_TRACE = 3
 
 
-def thinking_budget(value: object, max_tokens: int | None) -> int | None:
+def thinking_budget(
+    value: object, max_tokens: int | None, field: str = "max_thinking_tokens", limit: str = "max_tokens"
+) -> int | None:
     """A request's limit on trace tokens, checked against its limit on all tokens; None where there is none.
 
-    Raises PromptError when it is no whole number from 0, or leaves no room for an answer.
+    Raises PromptError when it is no whole number from 0, or leaves no room for an answer. `field` and `limit` are the
+    two numbers' names on the route.
     """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise PromptError(f"max_thinking_tokens must be a whole number from 0, or be left out; got {value!r:.80}.")
+        raise PromptError(f"{field} must be a whole number from 0, or be left out; got {value!r:.80}.")
     if max_tokens is not None and value + TOKENS_BESIDE_TRACE > max_tokens:
         raise PromptError(
-            f"max_thinking_tokens {value} leaves no answer within max_tokens {max_tokens}: the trace's two marks and "
+            f"{field} {value} leaves no answer within {limit} {max_tokens}: the trace's two marks and "
             f"one token of an answer need {TOKENS_BESIDE_TRACE} more; lower the one or raise the other."
         )
     return value

@@ -5,32 +5,38 @@ of format.py and the output is parsed from ids by parse.py. What a client sees:
 
 - `reasoning_content` is the trace, `content` the answer, `tool_calls` the calls, with ids of nine letters or digits;
 - `metadata.reasoning_effort` says which effort was used, in the response and in the first chunk of a stream;
-- `usage.reasoning_tokens` counts the ids of the trace.
+- `usage.reasoning_tokens` counts the ids of the trace; the scheduler counts them.
 
 The protocol is `ChatEncodingAdapter` in sglang/srt/entrypoints/openai/chat_encoding_adapters.py; plugin.py selects it
 and hangs the functions at the end of this file on the chat handler.
 """
 
 import json
-import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from fastapi import HTTPException
 from sglang.srt.entrypoints.openai.chat_encoding_adapters import (
     ChatEncodingAdapterContext,
     select_new_output_ids,
     token_output_sse_chunks,
 )
-from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest, FunctionResponse, ToolCall
+from sglang.srt.entrypoints.openai.protocol import (
+    ChatCompletionRequest,
+    ChatCompletionResponse,
+    FunctionResponse,
+    ResponsesRequest,
+    ToolCall,
+)
 from sglang.srt.function_call.core_types import ToolCallItem
 from sglang.srt.runtime_context import get_serving
 
-from sgl_small4.prompt.format import PromptError, PromptFormat, effort_of
-from sgl_small4.prompt.served import is_ours, served_format
+from sgl_small4.prompt.format import PromptFormat, effort_of
+from sgl_small4.prompt.parse import OpensIn, opens_in
+from sgl_small4.prompt.served import served_format
 from sgl_small4.prompt.stream import CallDelta, Delta, ReplyStream, Wishes
 
 SPEC = "small4"
+OPEN_TRACE = "[THINK]"  # what SGLang calls the prefill of a reply, where a trace is continued
 
 
 def build_adapter(context: ChatEncodingAdapterContext) -> "Small4ChatEncoding | None":
@@ -56,19 +62,30 @@ class Small4ChatEncoding:
         messages = [message.model_dump() for message in request.messages]
         continues = request.continue_final_message or any(message.get("prefix") for message in messages[-1:])
         effort = effort_of(request.reasoning_effort)
-        return self._format.encode(messages, tools, effort, continue_final_message=continues)
+        ids = self._format.encode(messages, tools, effort, continue_final_message=continues)
+        if opens_in(ids, self._format) == "trace":
+            request._response_parser_prefix = OPEN_TRACE
+        return ids
 
-    def trace_tokens(self, output_ids: list[int]) -> int:
-        """How many of the output ids stand in a trace."""
-        stream = ReplyStream(self._format, Wishes())
-        stream.feed(output_ids)
-        return stream.trace_tokens
+    def _reply(self, request: ChatCompletionRequest) -> ReplyStream:
+        """The reply to this request, before its first id."""
+        state: OpensIn = "trace" if request._response_parser_prefix == OPEN_TRACE else "answer"
+        if request.input_ids is not None:
+            state = opens_in(request.input_ids, self._format)
+        wishes = Wishes(
+            stops=_stops(request.stop),
+            keep_stop=request.no_stop_trim,
+            separate_trace=request.separate_reasoning,
+            stream_trace=request.stream_reasoning,
+            opens_in=state,
+        )
+        return ReplyStream(self._format, wishes)
 
     def parse_chat_response(
         self, *, request: ChatCompletionRequest, output_ids: list[int], finish_reason: dict[str, Any]
     ) -> tuple[str | None, str, list[ToolCall] | None, dict[str, Any]]:
         """Trace, answer, calls and finish reason of one choice, whole."""
-        reply = ReplyStream(self._format, _wishes(request)).finish(output_ids, finish_reason.get("matched"))
+        reply = self._reply(request).finish(output_ids, finish_reason.get("matched"))
         if reply.calls and finish_reason["type"] == "stop":
             finish_reason = {**finish_reason, "type": "tool_calls"}
         return reply.trace or None, reply.answer, [_tool_call(call) for call in reply.calls] or None, finish_reason
@@ -89,12 +106,10 @@ class Small4ChatEncoding:
         """The events of one step of one choice."""
         first = index not in parser_dict
         if first:
-            parser_dict[index] = ReplyStream(self._format, _wishes(request))
+            parser_dict[index] = self._reply(request)
         stream = parser_dict[index]
         delta = _step(stream, content, content["meta_info"]["finish_reason"])
         has_tool_calls[index] = has_tool_calls.get(index, False) or bool(delta.calls)
-        if usage is not None:
-            usage = usage | _reasoning_usage(stream.trace_tokens)
         fields = {"chunk_id": content["meta_info"]["id"], "created": created, "model": request.model, "index": index}
         chunks = token_output_sse_chunks(
             **fields,
@@ -107,14 +122,15 @@ class Small4ChatEncoding:
         return [_effort_event(request, **fields), *chunks] if first else chunks
 
     def parse_responses_output(
-        self, *, output_ids: list[int], finish_reason: dict[str, Any] | None, **_: Any
+        self, *, request: ResponsesRequest, output_ids: list[int], finish_reason: dict[str, Any] | None, **_: Any
     ) -> tuple[str, str, list[ToolCallItem]]:
         """Trace, answer and calls for /v1/responses."""
-        reply = ReplyStream(self._format, Wishes()).finish(output_ids, (finish_reason or {}).get("matched"))
+        stream = ReplyStream(self._format, Wishes(_stops(request.stop)))
+        reply = stream.finish(output_ids, (finish_reason or {}).get("matched"))
         return reply.trace, reply.answer, [_tool_call_item(call) for call in reply.calls]
 
-    def new_responses_stream(self, **_: Any) -> "ResponsesStream":
-        return ResponsesStream(ReplyStream(self._format, Wishes()))
+    def new_responses_stream(self, *, request: ResponsesRequest, **_: Any) -> "ResponsesStream":
+        return ResponsesStream(ReplyStream(self._format, Wishes(_stops(request.stop))))
 
 
 class ResponsesStream:
@@ -139,14 +155,8 @@ def _step(stream: ReplyStream, content: Mapping[str, Any], finish_reason: dict[s
     return stream.finish(new_ids, finish_reason.get("matched")) if finish_reason else stream.feed(new_ids)
 
 
-def _wishes(request: ChatCompletionRequest) -> Wishes:
-    stop = request.stop or ()
-    return Wishes(
-        stops=(stop,) if isinstance(stop, str) else tuple(stop),
-        keep_stop=request.no_stop_trim,
-        separate_trace=request.separate_reasoning,
-        stream_trace=request.stream_reasoning,
-    )
+def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
+    return (stop,) if isinstance(stop, str) else tuple(stop or ())
 
 
 def _tool_call(call: CallDelta) -> ToolCall:
@@ -155,11 +165,6 @@ def _tool_call(call: CallDelta) -> ToolCall:
 
 def _tool_call_item(call: CallDelta) -> ToolCallItem:
     return ToolCallItem(tool_index=call.index, name=call.name, parameters=call.arguments)
-
-
-def _reasoning_usage(trace_tokens: int) -> dict[str, Any]:
-    details = {"reasoning_tokens": trace_tokens} if trace_tokens else None
-    return {"reasoning_tokens": trace_tokens, "completion_tokens_details": details}
 
 
 def _effort_event(request: ChatCompletionRequest, *, chunk_id: str, created: int, model: str, index: int) -> str:
@@ -179,40 +184,6 @@ def settle_effort(request: ChatCompletionRequest) -> None:
     request.reasoning_effort = effort_of(request.reasoning_effort)
 
 
-def build_response(build, chat, request: ChatCompletionRequest, ret: list[dict[str, Any]], created: int):
-    """A whole response, with the trace's tokens counted by id and the effort that was used."""
-    for item in ret:
-        item["meta_info"]["reasoning_tokens"] = chat.encoding_adapter.trace_tokens(item["output_ids"])
-    response = build(chat, request, ret, created)
+def report_effort(response: ChatCompletionResponse, request: ChatCompletionRequest) -> None:
+    """Say in a whole response which effort was used."""
     response.metadata = {**(response.metadata or {}), "reasoning_effort": effort_of(request.reasoning_effort)}
-    return response
-
-
-async def stream_content(generate, chat, **step: Any) -> AsyncIterator[str]:
-    """One step of a stream; the count of the trace's tokens goes where the handler sums up the usage."""
-    async for chunk in generate(chat, **step):
-        yield chunk
-    index = step["index"]
-    step["reasoning_tokens"][index] = step["parser_dict"][index].trace_tokens
-
-
-def refuse_effort(errors: list[Mapping[str, Any]]) -> None:
-    """Answer a request whose effort did not pass the route's own types with the list of what is accepted.
-
-    Raises HTTPException (400) when this process serves a Small 4, one of pydantic's `errors` is about the effort, and
-    the effort is not ours.
-    """
-    server = sys.modules.get("sglang.srt.entrypoints.http_server")
-    state = server.get_global_state() if server else None
-    if state is None or not is_ours(state.tokenizer_manager.model_config.hf_config):
-        return
-    for error in errors:
-        if "effort" not in " ".join(map(str, (*error.get("loc", ()), error.get("msg", "")))):
-            continue
-        value = error.get("input")
-        if isinstance(value, Mapping):
-            value = (value.get("reasoning") or {}).get("effort", value.get("reasoning_effort"))
-        try:
-            effort_of(value)
-        except PromptError as refusal:
-            raise HTTPException(status_code=400, detail=str(refusal)) from refusal
