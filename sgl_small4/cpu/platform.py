@@ -35,6 +35,10 @@ CONTEXT_LENGTH = 262_144
 CACHE_TOKENS = 131_072
 # Of the memory that is free at the start, the cache may take this share: weights and activations need the rest.
 CACHE_SHARE = 0.25
+# Tokens of one forward pass, which nothing interrupts: hang-ups, new requests and health checks wait for its end. A
+# prompt of 8,000 tokens takes nano as long in passes of 1024 as in passes of 2048 (four each on a shared host: 0.54 to
+# 0.83 s against 0.56 to 0.65 s); SGLang's own default here is 4096.
+PREFILL_TOKENS = 1024
 
 
 def install() -> bool:
@@ -160,6 +164,8 @@ class CpuPlatform(CpuDeviceMixin, SRTPlatform):
             server_args.context_length = min(model.context_len, CONTEXT_LENGTH)
         if server_args.max_total_tokens is None:
             server_args.max_total_tokens = _cache_tokens(model, server_args.context_length, ranks)
+        if server_args.chunked_prefill_size is None:
+            server_args.chunked_prefill_size = PREFILL_TOKENS
 
     def _share_cores(self, ranks: int) -> None:
         """Give each rank its cores, unless the user has: without this variable SGLang wants a NUMA node for each.
