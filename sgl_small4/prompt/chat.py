@@ -30,6 +30,7 @@ from sglang.srt.entrypoints.openai.protocol import (
 from sglang.srt.function_call.core_types import ToolCallItem
 from sglang.srt.runtime_context import get_serving
 
+from sgl_small4.prompt import passage
 from sgl_small4.prompt.format import PromptFormat, effort_of
 from sgl_small4.prompt.parse import OpensIn, opens_in
 from sgl_small4.prompt.served import served_format
@@ -60,6 +61,7 @@ class Small4ChatEncoding:
     def encode_messages(self, *, request: ChatCompletionRequest, tools: list[dict] | None, **_: Any) -> list[int]:
         """The prompt's ids, from the request's own messages: the handler's copy went through a lossy JSON parser."""
         messages = [message.model_dump() for message in request.messages]
+        passage.unfold(messages, request.chat_template_kwargs)
         continues = request.continue_final_message or any(message.get("prefix") for message in messages[-1:])
         effort = effort_of(request.reasoning_effort)
         ids = self._format.encode(messages, tools, effort, continue_final_message=continues)

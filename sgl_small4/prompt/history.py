@@ -134,11 +134,11 @@ def _chunk(index: int, chunk: object) -> dict[str, Any]:
         raise PromptError(f"messages[{index}]: this model takes no audio.")
     if chunk.get("type") in ("thinking", "reasoning"):
         closed = {"closed": chunk["closed"]} if chunk.get("closed") is not None else {}
-        return {"type": "thinking", "thinking": _thought(index, chunk), **closed}
+        return {"type": "thinking", "thinking": thought(index, chunk), **closed}
     return dict(chunk)
 
 
-def _thought(index: int, chunk: Message) -> str:
+def thought(index: int, chunk: Message) -> str:
     """The text of a thinking chunk: a plain text, or text chunks as Mistral's API nests them."""
     thought = chunk.get("thinking") or chunk.get("text") or ""
     if isinstance(thought, list) and all(

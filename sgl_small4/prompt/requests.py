@@ -30,6 +30,7 @@ from sglang.srt.entrypoints.openai.protocol import (
 from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.runtime_context import get_serving
 
+from sgl_small4.prompt import passage
 from sgl_small4.prompt.budget import Controls, prompt_thinks, thinking_budget
 from sgl_small4.prompt.format import Effort, PromptError, effort_of
 from sgl_small4.prompt.served import served_format
@@ -86,7 +87,7 @@ def _refuse_unreadable(body: Body) -> None:
 def _chat(body: Body) -> Body:
     _refuse_switches(body, allowed={"reasoning", "reasoning_effort", "max_thinking_tokens"})
     effort = _effort_in_ids(body) or _effort(body)
-    settled = _without_efforts(body) | {"reasoning_effort": effort}
+    settled = passage.fold(_without_efforts(body) | {"reasoning_effort": effort})
     limit = "max_completion_tokens" if body.get("max_completion_tokens") else "max_tokens"
     return _with_budget(settled, _budget(body, limit))
 
@@ -214,7 +215,8 @@ def _without_efforts(body: Body) -> Body:
     settled = {name: value for name, value in body.items() if name != "reasoning_effort"}
     if isinstance(settled.get("chat_template_kwargs"), Mapping):
         template = settled["chat_template_kwargs"]
-        settled["chat_template_kwargs"] = {name: template[name] for name in template if name != "reasoning_effort"}
+        ours = ("reasoning_effort", passage.OPEN_TRACES)
+        settled["chat_template_kwargs"] = {name: template[name] for name in template if name not in ours}
     if isinstance(settled.get("reasoning"), Mapping):
         reasoning = settled["reasoning"]
         settled["reasoning"] = {
