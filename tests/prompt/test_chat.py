@@ -341,3 +341,34 @@ def test_no_template_is_guessed_from_the_path(tmp_path):
         templates = TemplateManager()
         templates.guess_chat_template_from_model_path(str(folder))
         assert templates.chat_template_name == guessed
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_open_trace_is_continued(model, nested):
+    thought = [{"type": "text", "text": "2 and"}] if nested else "2 and"
+    final = {"role": "assistant", "content": [{"type": "thinking", "thinking": thought, "closed": False}]}
+    reply = ask(model, " 3«[/THINK]»5«</s>»", messages=[QUESTION, final], extra_body={"continue_final_message": True})
+    assert model.format.tokenizer.decode(model.sent.input_ids, "keep").endswith("[/INST][THINK]2 and")
+    assert (reply.trace, reply.answer) == (" 3", "5")
+
+
+def test_a_trace_by_its_other_name_is_kept(model):
+    history = [QUESTION, {"role": "assistant", "content": "5", "reasoning": "2 and 3"}, QUESTION]
+    ask(model, "5«</s>»", messages=history)
+    assert "[THINK]2 and 3[/THINK]5</s>" in model.format.tokenizer.decode(model.sent.input_ids, "keep")
+
+
+def test_a_call_that_came_from_elsewhere_is_answered(model):
+    """Ids of other servers, and a history that was interrupted."""
+    call = {"id": "call_ab12cd34ef56ab12cd34ef56", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    history = [
+        QUESTION,
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": call["id"], "content": "ok"},
+        {"role": "system", "content": "Be brief."},
+        {"role": "assistant", "content": ""},
+        QUESTION,
+    ]
+    ask(model, "5«</s>»", messages=history)
+    prompt = model.format.tokenizer.decode(model.sent.input_ids, "keep")
+    assert "</s>[TOOL_RESULTS]ok[/TOOL_RESULTS][SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT][INST]" in prompt
