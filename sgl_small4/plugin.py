@@ -149,12 +149,9 @@ def use_latent_attention(_result: None, model_config: ModelConfig) -> None:
 
 @register_model_override("Mistral4ForCausalLM")
 def restore_defaults(server_args, hf_config) -> dict[str, object]:
-    """What upstream sets by architecture name for its own class of this model (`arg_groups/overrides.py`).
-
-    Besides, cached tokens are reported on every route; upstream reports them unasked on /v1/responses alone.
-    """
+    """What upstream sets by architecture name for its own class of this model (`arg_groups/overrides.py`)."""
     given = resolving_view(server_args)
-    wanted: dict[str, object] = {"enable_cache_report": True}
+    wanted: dict[str, object] = {}
     if given.dtype == "auto" and not is_cpu():
         wanted["dtype"] = "bfloat16"
     if get_platform().is_sm100:
@@ -170,12 +167,15 @@ def capture_no_prefill(server_args, previous: Callable) -> None:
     """A captured prefill keeps to the absorbed form, which is 2.5 times the work of the expanded one.
 
     Upstream captures none for its own class of this model, because that class takes images. The step that this wraps is
-    where it sets such a default for another architecture.
+    where it sets such a default for another architecture. Besides, cached tokens are reported on every route; upstream
+    reports them unasked on /v1/responses alone.
     """
     previous(server_args)
-    asked_for = resolving_view(server_args).cuda_graph_backend_prefill
-    if asked_for is None and is_ours(model_config_of(server_args).hf_config):
+    if not is_ours(model_config_of(server_args).hf_config):
+        return
+    if resolving_view(server_args).cuda_graph_backend_prefill is None:
         declare_resolution(server_args, "sgl_small4", cuda_graph_backend_prefill=Backend.DISABLED)
+    declare_resolution(server_args, "sgl_small4", enable_cache_report=True)
 
 
 @hook("sglang.srt.distributed.bootstrap._init_cpu_threads_env", HookType.REPLACE)
