@@ -1,6 +1,5 @@
 """Output ids back to trace, answer and calls: the same for every chunking, byte for byte."""
 
-import json
 import time
 
 import pytest
@@ -32,35 +31,6 @@ def chunked(format, ids, sizes, opens_in="answer"):
         position += size
     pieces += parser.feed(ids[position:])
     return Reply.of(pieces + parser.finish())
-
-
-@st.composite
-def replies(draw):
-    """An assistant message as our server may return it: a trace, an answer, calls, at least one of them."""
-    trace = draw(st.none() | given_by.texts)
-    calls = [(f"call{index:05}", *call) for index, call in enumerate(draw(st.just([]) | given_by.calls()))]
-    content = draw(given_by.texts if not calls else st.none() | given_by.texts)
-    return given_by.assistant(content, trace, calls)
-
-
-@settings(max_examples=100, deadline=None)
-@given(replies())
-def test_what_was_encoded_is_parsed_back(either, message):
-    history = [QUESTION, message, *[result(call) for call in message.get("tool_calls", [])], QUESTION]
-    ids = either.encode(history)
-    start = ids.index(either.control(SpecialTokens.end_inst)) + 1
-    reply = parse(ids[start : ids.index(either.control(SpecialTokens.eos)) + 1], either)
-    assert reply.trace == message.get("reasoning_content")
-    # mistral_common drops the spaces at the end of an answer that has no trace.
-    content = message["content"] or ""
-    assert reply.answer == (content if "reasoning_content" in message else content.rstrip(" "))
-    assert [(call.name, json.loads(call.text)) for call in reply.calls] == [
-        (call["function"]["name"], json.loads(call["function"]["arguments"])) for call in message.get("tool_calls", [])
-    ]
-
-
-def result(call):
-    return {"role": "tool", "tool_call_id": call["id"], "content": "1"}
 
 
 controls = st.sampled_from(
