@@ -49,7 +49,7 @@ QUESTION = {"role": "user", "content": "?"}
     ("messages", "reason"),
     [
         ([given_by.assistant("a")], "Unexpected role 'assistant'"),
-        ([QUESTION, given_by.assistant("a"), {"role": "system", "content": "s"}, QUESTION], "Unexpected role 'system'"),
+        ([QUESTION, {"role": "tool", "tool_call_id": "b", "content": "1"}], "Unexpected role 'tool' after 'user'"),
         ([QUESTION, given_by.assistant(None), QUESTION], "needs content"),
         ([{"role": "user", "content": [{"type": "image", "image": "x"}]}], "text only, got image"),
         (
@@ -62,9 +62,32 @@ QUESTION = {"role": "user", "content": "?"}
         ),
     ],
 )
-def test_what_the_format_refuses_the_template_refuses(tokenizer, messages, reason):
+def test_what_the_template_cannot_write_it_refuses(tokenizer, messages, reason):
     with pytest.raises(jinja2.TemplateError, match=reason):
         tokenizer.apply_chat_template(messages, tokenize=False)
+
+
+SYSTEM, ANSWER = {"role": "system", "content": "s"}, given_by.assistant("a")
+CALL = given_by.assistant(None, calls=[("a1b2c3d4e", "f", {}), ("call_2", "f", {"x": 1})])
+RESULTS = [{"role": "tool", "tool_call_id": id, "content": id} for id in ("call_2", "a1b2c3d4e")]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [QUESTION, ANSWER, SYSTEM, QUESTION],
+        [SYSTEM, QUESTION, ANSWER, SYSTEM, {**SYSTEM, "role": "developer"}, ANSWER, SYSTEM],
+        [SYSTEM, SYSTEM, QUESTION, CALL, *RESULTS, SYSTEM, QUESTION],
+        [QUESTION, SYSTEM, QUESTION, CALL, SYSTEM, *RESULTS, SYSTEM, ANSWER, QUESTION],
+        [QUESTION, CALL, QUESTION, ANSWER, QUESTION],
+    ],
+)
+def test_late_systems_and_calls_without_results_are_written_as_the_format_writes_them(tokenizer, twins, messages):
+    parsed = json.loads(json.dumps(messages))
+    for call in (call for message in parsed for call in message.get("tool_calls", [])):
+        call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    rendered = tokenizer.apply_chat_template(parsed, tokenize=True, return_dict=False)
+    assert rendered == twins[1].encode(messages)
 
 
 def test_the_template_lists_the_efforts(tokenizer):
