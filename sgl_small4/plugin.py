@@ -46,7 +46,7 @@ from sgl_small4.cpu.platform import ATTENTION_BACKEND, bind_threads
 from sgl_small4.model.decoder import EntryClass
 from sgl_small4.prompt import chat, grammar, messages, requests, responses
 from sgl_small4.prompt.constraint import check_constraint
-from sgl_small4.prompt.errors import OpenAIErrors
+from sgl_small4.prompt.errors import OpenAIErrors, sentence_of
 from sgl_small4.prompt.format import PromptError
 from sgl_small4.prompt.served import is_ours, serves_ours
 
@@ -257,7 +257,7 @@ async def settle_bodies(validate: Callable, body_fields: list, received_body, em
 def refuse_in_one_sentence(_error, errors, **_kwargs) -> None:
     """Upstream answers with pydantic's whole list twice, the request and paths of the server's files among it."""
     if serves_ours():
-        raise HTTPException(status_code=400, detail=requests.sentence_of(errors))
+        raise HTTPException(status_code=400, detail=sentence_of(errors))
 
 
 @hook("sglang.srt.managers.tokenizer_manager.TokenizerManager.generate_request", HookType.AROUND)

@@ -5,11 +5,16 @@ the right form in streams and on `/v1/responses`. Anthropic's route has a form o
 """
 
 import json
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sgl_small4.prompt.served import serves_ours
+
+# What pydantic puts into the place of an error beside field names.
+PYTHON_TYPES = frozenset({"str", "int", "float", "bool", "dict", "list", "constrained"})
 
 
 class OpenAIErrors:
@@ -52,3 +57,19 @@ def in_openai_form(body: bytes) -> bytes:
     if not isinstance(error, dict) or error.get("object") != "error" or "message" not in error:
         return body
     return json.dumps({"error": {name: error.get(name) for name in ("message", "type", "param", "code")}}).encode()
+
+
+def sentence_of(errors: Iterable[Mapping[str, Any]]) -> str:
+    """What pydantic found wrong with a body, as one sentence."""
+    found: list[str] = []
+    for error in errors:
+        place = [str(part) for part in error.get("loc", ()) if part != "body"]
+        if error.get("type") == "json_invalid":
+            reason = error.get("ctx", {}).get("error", "it cannot be read")
+            return f"The body is no JSON: {reason} at character {' '.join(place[-1:])}."
+        field = ".".join(part for part in place if re.fullmatch("[a-z_0-9]+", part) and part not in PYTHON_TYPES)
+        reason = str(error.get("msg", "")).removeprefix("Value error, ").rstrip(".")
+        said = f"{field}: {reason}" if field else reason
+        if said not in found:
+            found.append(said)
+    return f"The request is not valid: {'; '.join(found[:3])[:400]}."

@@ -54,7 +54,8 @@ def settle(kind: object, body: object) -> object:
     if rule is None:
         return body
     if not isinstance(body, dict):
-        raise PromptError(f"The body must be a JSON object with the request's fields, got {body!r:.80}.")
+        got = f"got {body!r:.80}" if isinstance(body, list | str | int | float | None) else "it is empty"
+        raise PromptError(f"The body must be a JSON object with the request's fields, {got}.")
     extra = body.get("extra_body")
     if isinstance(extra, Mapping):
         body = _merged(body, extra)
@@ -106,6 +107,8 @@ def _responses(body: Body) -> Body:
     effort = _effort(body)
     settled = _without_efforts(body)
     settled["reasoning"] = {**(settled.get("reasoning") or {}), "effort": effort}
+    if settled.get("model") is None:  # optional in the type, but not in the chat that is made of it
+        settled["model"] = get_serving().served_model_name
     metadata = body.get("metadata")
     if metadata is None or isinstance(metadata, Mapping):
         settled["metadata"] = {**(metadata or {}), "reasoning_effort": effort}
@@ -150,6 +153,8 @@ def _completions(body: Body) -> Body:
 def _generate(body: Body) -> Body:
     _refuse_efforts(body, "prompt")
     sampling = body.get("sampling_params")
+    if isinstance(sampling, list) and isinstance(body.get("text"), str):
+        raise PromptError("sampling_params must be one object where text is one prompt, got a list.")
     given = sampling if isinstance(sampling, list) else [sampling or {}]
     for one in given:
         if isinstance(one, Mapping):
@@ -287,21 +292,3 @@ def _with_budget(body: Body, budget: int | None) -> Body:
     if budget is not None:
         settled["custom_params"] = {**(settled.get("custom_params") or {}), BUDGET: budget}
     return settled
-
-
-def sentence_of(errors: Iterable[Mapping[str, Any]]) -> str:
-    """What pydantic found wrong with a body, as one sentence."""
-    found: list[str] = []
-    for error in errors:
-        place = [str(part) for part in error.get("loc", ()) if part != "body"]
-        if error.get("type") == "json_invalid":
-            return f"The body is no JSON: {error.get('ctx', {}).get('error', 'it ends too early')} at {place[-1:]}."
-        field = ".".join(part for part in place if re.fullmatch("[a-z_0-9]+", part) and part not in PYTHON_TYPES)
-        reason = str(error.get("msg", "")).removeprefix("Value error, ").rstrip(".")
-        said = f"{field}: {reason}" if field else reason
-        if said not in found:
-            found.append(said)
-    return f"The request is not valid: {'; '.join(found[:3])[:400]}."
-
-
-PYTHON_TYPES = frozenset({"str", "int", "float", "bool", "dict", "list", "constrained"})

@@ -7,7 +7,8 @@ from fastapi import HTTPException
 from pydantic import ValidationError
 from sglang.srt.entrypoints.openai.protocol import ResponsesRequest
 
-from sgl_small4.prompt.requests import BUDGET, sentence_of
+from sgl_small4.prompt.errors import sentence_of
+from sgl_small4.prompt.requests import BUDGET
 
 
 def sampling_params(
