@@ -162,7 +162,9 @@ def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
 
 
 def _tool_call(call: CallDelta) -> ToolCall:
-    return ToolCall(id=call.id, index=call.index, function=FunctionResponse(name=call.name, arguments=call.arguments))
+    """Later parts of a call have an empty name: mistralai's client takes no part without one, and null is none."""
+    function = FunctionResponse(name=call.name or "", arguments=call.arguments)
+    return ToolCall(id=call.id, index=call.index, function=function)
 
 
 def _tool_call_item(call: CallDelta) -> ToolCallItem:
