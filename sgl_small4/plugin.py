@@ -311,6 +311,20 @@ def count_streamed_message(generate: Callable, serving, *request):
 RESPONSES = "sglang.srt.entrypoints.openai.serving_responses.OpenAIServingResponses"
 
 
+@hook(f"{RESPONSES}._chat_tool_call_message", HookType.AROUND)
+def keep_arguments(make: Callable, message: dict, name, arguments: str) -> dict:
+    """On this route alone upstream makes {} of earlier arguments that are no JSON object, such as those of a cut call."""
+    given = message.get("arguments")
+    kept = serves_ours() and message.get("type") == "function_call" and isinstance(given, str)
+    return make(message, name, given if kept else arguments)
+
+
+@hook("sglang.srt.entrypoints.openai.serving_responses.label_developer_content", HookType.AROUND)
+def keep_developers_words(label: Callable, content):
+    """On this route alone upstream puts a label before them; as a system message they are the same on every route."""
+    return content if serves_ours() else label(content)
+
+
 @hook("sglang.srt.entrypoints.openai.protocol.ResponsesRequest.to_sampling_params", HookType.AROUND)
 def keep_responses_budget(build: Callable, request, *args, **kwargs) -> dict:
     """The type of /v1/responses has no `custom_params`, and two tokens of `max_output_tokens` are taken off."""

@@ -10,7 +10,10 @@ import openai
 import pytest
 from mistral_common.tokens.tokenizers.base import SpecialTokens
 from sglang.srt.entrypoints import http_server
+from sglang.srt.entrypoints.anthropic.protocol import AnthropicMessagesRequest
+from sglang.srt.entrypoints.anthropic.serving import AnthropicServing
 from sglang.srt.entrypoints.openai.serving_chat import OpenAIServingChat
+from sglang.srt.entrypoints.openai.serving_responses import OpenAIServingResponses
 from sglang.srt.parser.template_manager import TemplateManager
 from sglang.srt.plugins import load_plugins
 from sglang.srt.runtime_context import get_context
@@ -372,3 +375,62 @@ def test_a_call_that_came_from_elsewhere_is_answered(model):
     ask(model, "5«</s>»", messages=history)
     prompt = model.format.tokenizer.decode(model.sent.input_ids, "keep")
     assert "</s>[TOOL_RESULTS]ok[/TOOL_RESULTS][SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT][INST]" in prompt
+
+
+def test_a_history_is_one_prompt_on_all_chat_routes(model):
+    handler = http_server.app.state.openai_serving_chat
+    call = {"id": "toolu_1", "type": "function", "function": {"name": "look", "arguments": '{"x": 1}'}}
+    history = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "I look.", "reasoning_content": "t", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "toolu_1", "content": "ok"},
+        {"role": "user", "content": "b"},
+    ]
+    asked = AnthropicMessagesRequest(
+        model="small4",
+        max_tokens=10,
+        system="Be brief.",
+        messages=[
+            {"role": "user", "content": "a"},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "t", "signature": "x"},
+                    {"type": "text", "text": "I look."},
+                    {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"x": 1}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "ok"}]},
+                    {"type": "text", "text": "b"},
+                ],
+            },
+        ],
+    )
+    chat = AnthropicServing(handler)._convert_to_chat_completion_request(asked)
+    assert handler.encoding_adapter.encode_messages(request=chat, tools=None) == model.format.encode(history)
+    items = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "a"},
+        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "t"}]},
+        {"role": "assistant", "content": "I look."},
+        {"type": "function_call", "call_id": "toolu_1", "name": "look", "arguments": '{"x":1}'},
+        {"type": "function_call_output", "call_id": "toolu_1", "output": "ok"},
+        {"role": "user", "content": "b"},
+    ]
+    taken = [OpenAIServingResponses._normalize_response_message_for_chat(item) for item in items]
+    assert model.format.encode(OpenAIServingResponses._merge_consecutive_assistant_messages(taken)) == (
+        model.format.encode(history)
+    )
+
+
+def test_a_call_that_was_cut_is_sent_back_as_it_was(model):
+    item = {"type": "function_call", "call_id": "a1b2c3d4e", "name": "look", "arguments": '{"x": '}
+    taken = OpenAIServingResponses._normalize_response_message_for_chat(item)
+    assert taken["tool_calls"][0]["function"]["arguments"] == '{"x": '
+    history = [QUESTION, taken, {"role": "tool", "tool_call_id": "a1b2c3d4e", "content": "ok"}]
+    ask(model, "5«</s>»", messages=history)
+    assert model.sent.input_ids == model.format.encode(history)
