@@ -313,7 +313,7 @@ RESPONSES = "sglang.srt.entrypoints.openai.serving_responses.OpenAIServingRespon
 
 @hook(f"{RESPONSES}._chat_tool_call_message", HookType.AROUND)
 def keep_arguments(make: Callable, message: dict, name, arguments: str) -> dict:
-    """On this route alone upstream makes {} of earlier arguments that are no JSON object, such as those of a cut call."""
+    """On this route alone upstream makes {} of earlier arguments that are no JSON object, as those of a cut call are."""
     given = message.get("arguments")
     kept = serves_ours() and message.get("type") == "function_call" and isinstance(given, str)
     return make(message, name, given if kept else arguments)
