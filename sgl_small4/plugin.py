@@ -20,6 +20,7 @@ from sglang.srt.arg_groups.overrides import declare_resolution, is_attention_bac
 from sglang.srt.arg_groups.resolution_hooks import register_resolution_hook
 from sglang.srt.configs.model_config import AttentionArch, ModelConfig
 from sglang.srt.configs.model_config_parser_registry import ModelConfigParserBase, register_model_config_parser
+from sglang.srt.entrypoints.anthropic.serving import ERROR_TYPE_MAP
 from sglang.srt.entrypoints.openai import chat_encoding_adapters
 from sglang.srt.entrypoints.openai.protocol import ChatCompletionResponse
 from sglang.srt.managers.io_struct import GenerateReqInput
@@ -30,7 +31,7 @@ from sglang.srt.runtime_context import get_model, get_platform
 from sglang.srt.utils import is_cpu
 from transformers import Mistral4Config, PretrainedConfig
 
-from sgl_small4 import admission, ending
+from sgl_small4 import admission, ending, refusal
 from sgl_small4.checkpoint.files import check
 from sgl_small4.config import (
     CONFIG_FILE,
@@ -468,9 +469,23 @@ def end_with_a_line(kill: Callable, handler, signum=None, frame=None) -> None:
 def check_before_splitting(generate: Callable, manager, request, http=None):
     """Upstream makes as many requests as `n` says, and an abort ends all whose ids begin like the given one."""
     of_health = http is not None and http.url.path in ("/health", "/health_generate")
-    if not of_health and is_ours(manager.model_config.hf_config):
-        admission.check_request(request, manager.rid_to_state)
-    return generate(manager, request, http)
+    outputs = generate(manager, request, http)
+    if of_health or not is_ours(manager.model_config.hf_config):
+        return outputs
+    return refusal.watched(lambda: admission.check_request(request, manager.rid_to_state), outputs, http)
+
+
+@hook("starlette.responses.StreamingResponse.stream_response", HookType.AROUND)
+def refuse_before_the_stream(stream: Callable, response, send):
+    """Upstream opens some streams before the request is checked: a refusal was an event with status 200."""
+    return refusal.stream_or_refuse(stream, response, send) if serves_ours() else stream(response, send)
+
+
+@hook(f"{MESSAGES}._error_response", HookType.AROUND)
+def name_errors_as_anthropic(respond: Callable, handler, *, status_code: int, error_type: str, message: str):
+    """Upstream passes the types of OpenAI's errors on, which Anthropic's clients do not know."""
+    error_type = ERROR_TYPE_MAP.get(status_code, error_type)
+    return respond(handler, status_code=status_code, error_type=error_type, message=message)
 
 
 @hook("sglang.srt.managers.tokenizer_manager.TokenizerManager._validate_one_request", HookType.BEFORE)
