@@ -314,7 +314,7 @@ RESPONSES = "sglang.srt.entrypoints.openai.serving_responses.OpenAIServingRespon
 
 @hook(f"{RESPONSES}._chat_tool_call_message", HookType.AROUND)
 def keep_arguments(make: Callable, message: dict, name, arguments: str) -> dict:
-    """On this route alone upstream makes {} of earlier arguments that are no JSON object, as those of a cut call are."""
+    """On this route alone upstream makes {} of earlier arguments that are no JSON object, as of a call that was cut."""
     given = message.get("arguments")
     kept = serves_ours() and message.get("type") == "function_call" and isinstance(given, str)
     return make(message, name, given if kept else arguments)
@@ -482,10 +482,9 @@ def refuse_before_the_stream(stream: Callable, response, send):
 
 
 @hook(f"{MESSAGES}._error_response", HookType.AROUND)
-def name_errors_as_anthropic(respond: Callable, handler, *, status_code: int, error_type: str, message: str):
+def name_errors_as_anthropic(respond: Callable, handler, status_code: int, error_type: str, *args, **kwargs):
     """Upstream passes the types of OpenAI's errors on, which Anthropic's clients do not know."""
-    error_type = ERROR_TYPE_MAP.get(status_code, error_type)
-    return respond(handler, status_code=status_code, error_type=error_type, message=message)
+    return respond(handler, status_code, ERROR_TYPE_MAP.get(status_code, error_type), *args, **kwargs)
 
 
 @hook("sglang.srt.managers.tokenizer_manager.TokenizerManager._validate_one_request", HookType.BEFORE)
