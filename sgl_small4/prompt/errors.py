@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sgl_small4.prompt.served import serves_ours
 
+OTHER_ROLES = "'role' must be one of"  # the type of all messages but a user's says so of a user's that is wrong
 # What pydantic puts into the place of an error beside field names.
 PYTHON_TYPES = frozenset({"str", "int", "float", "bool", "dict", "list", "constrained"})
 
@@ -70,6 +71,6 @@ def sentence_of(errors: Iterable[Mapping[str, Any]]) -> str:
         field = ".".join(part for part in place if re.fullmatch("[a-z_0-9]+", part) and part not in PYTHON_TYPES)
         reason = str(error.get("msg", "")).removeprefix("Value error, ").rstrip(".")
         said = f"{field}: {reason}" if field else reason
-        if said not in found:
+        if said not in found and not reason.startswith(OTHER_ROLES):
             found.append(said)
     return f"The request is not valid: {'; '.join(found[:3])[:400]}."

@@ -37,13 +37,15 @@ def chat_request(
     serving: AnthropicServing,
     request: AnthropicMessagesRequest,
 ) -> ChatCompletionRequest:
-    """The chat that a message asks for, with its thinking budget."""
+    """The chat that a message asks for, with its thinking budget and the beginning of its reply."""
     thinking, budget = request.thinking, request.thinking and request.thinking.budget_tokens
     if thinking is not None and budget is not None:  # upstream would log that it is not kept
         request = request.model_copy(update={"thinking": thinking.model_copy(update={"budget_tokens": None})})
     chat = convert(serving, request)
     if budget is not None:
         chat.custom_params = {BUDGET: budget}
+    if request.messages and request.messages[-1].role == "assistant":  # Anthropic's way to begin a reply
+        chat.continue_final_message = True
     return chat
 
 

@@ -33,6 +33,7 @@ from sglang.srt.runtime_context import get_serving
 from sgl_small4.prompt import passage
 from sgl_small4.prompt.budget import Controls, prompt_thinks, thinking_budget
 from sgl_small4.prompt.format import Effort, PromptError, effort_of
+from sgl_small4.prompt.history import ROLES
 from sgl_small4.prompt.served import served_format
 
 Body = dict[str, Any]
@@ -57,14 +58,16 @@ def settle(kind: object, body: object) -> object:
         got = f"got {body!r:.80}" if isinstance(body, list | str | int | float | None) else "it is empty"
         raise PromptError(f"The body must be a JSON object with the request's fields, {got}.")
     extra = body.get("extra_body")
-    if isinstance(extra, Mapping):
+    if extra is not None:
         body = _merged(body, extra)
     _refuse_unreadable(body)
     return rule(body)
 
 
-def _merged(body: Body, extra: Mapping[str, Any]) -> Body:
+def _merged(body: Body, extra: object) -> Body:
     """A client that wrote `extra_body` itself meant the top level, where the openai client puts its fields."""
+    if not isinstance(extra, Mapping):
+        raise PromptError(f"extra_body must be an object of fields for the top level, got {extra!r:.80}.")
     for name, value in extra.items():
         if name in body and body[name] != value:
             raise PromptError(f"{name} is given twice, {body[name]!r:.80} and in extra_body {value!r:.80}; give one.")
@@ -77,6 +80,14 @@ def _refuse_unreadable(body: Body) -> None:
     for name, value in [*body.items(), *(sampling.items() if isinstance(sampling, dict) else ())]:
         if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) < 2**63):
             raise PromptError(f"{name} must be a finite number of at most 64 bits, got {value!r:.40}.")
+    template = body.get("chat_template_kwargs")
+    if template is not None and not isinstance(template, dict):
+        raise PromptError(f"chat_template_kwargs must be an object, got {template!r:.80}.")
+    messages = body.get("messages")
+    for index, message in enumerate(messages if isinstance(messages, list) else []):
+        role = message.get("role") if isinstance(message, dict) else None
+        if role is not None and (not isinstance(role, str) or role.lower() not in ROLES):
+            raise PromptError(f"messages[{index}]: the role must be one of {', '.join(ROLES)}; got {role!r:.80}.")
     wanted = body.get("response_format")
     if wanted is not None and not isinstance(wanted, dict):
         raise PromptError(f"response_format must be an object with a type, got {wanted!r:.80}.")
@@ -136,11 +147,10 @@ def _messages(body: Body) -> Body:
         settled["output_config"] = {name: value for name, value in output.items() if name != "effort"}
     if isinstance(thinking, Mapping) and kind == "enabled":
         budget = thinking.get("budget_tokens")
-        if isinstance(budget, int) and budget >= 1024:  # any other is refused by the route's own type
+        if budget is not None:  # the route's own type refuses what is missing, or below 1024
             thinking_budget(budget, _number(body.get("max_tokens")), "thinking.budget_tokens", "max_tokens")
-    elif thinking is None or kind in ("adaptive", "disabled"):
-        display = {"display": thinking["display"]} if thinking and effort == "high" and "display" in thinking else {}
-        settled["thinking"] = {"type": "adaptive" if effort == "high" else "disabled", **display}
+    elif thinking is None or (kind == "adaptive" and effort == "none"):
+        settled["thinking"] = {"type": "adaptive" if effort == "high" else "disabled"}
     return settled
 
 
