@@ -75,6 +75,7 @@ class PromptFormat:
 
     def __init__(self, tokenizer: Tekkenizer) -> None:
         self.tokenizer = tokenizer
+        self._pieces: dict[int, bytes] = {}  # asked for once per streamed token
         self._encoder = MistralTokenizer(
             InstructTokenizerV15(tokenizer),
             validator=ConversationValidator(),
@@ -97,7 +98,11 @@ class PromptFormat:
 
     def text_bytes(self, id: int) -> bytes:
         """The bytes of a text id; empty for a control id, and for a row that a checkpoint pads its vocabulary with."""
-        return self.tokenizer.id_to_byte_piece(id) if id < self.tokenizer.n_words else b""
+        piece = self._pieces.get(id)
+        if piece is None:
+            piece = self.tokenizer.id_to_byte_piece(id) if id < self.tokenizer.n_words else b""
+            self._pieces[id] = piece
+        return piece
 
     def encode_text(self, text: str) -> list[int]:
         """The ids of a text, none of them a control id."""

@@ -57,7 +57,8 @@ class ReplyStream:
 
     def feed(self, ids: Sequence[int]) -> Delta:
         self.consumed_tokens += len(ids)
-        return self._delta(self._release(self._parser.feed(ids), self._held_back))
+        pieces = self._parser.feed(ids)
+        return self._delta(self._release(pieces, self._held_back) if self._held_back else pieces)
 
     def finish(self, ids: Sequence[int] = (), matched: object = None) -> Delta:
         """The last ids. `matched` is what ended the reply: a stop string, a token id, or None."""
