@@ -1,0 +1,77 @@
+"""A stream that is refused before its first token is answered as a whole answer would be: with status 400.
+
+SGLang opens the streams of /generate, /v1/responses and /v1/messages before the request is checked, so that a refusal
+comes as an event of a response with status 200, which most clients take for an empty answer.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.types import Send
+
+OPENING_EVENTS = 3  # the most that a route sends before its first token: `response.created` and two more
+
+
+@dataclass
+class Progress:
+    """How far the request behind one stream has come."""
+
+    path: str = ""
+    begun: bool = False
+    refused: str | None = None
+
+
+_stream: ContextVar[Progress | None] = ContextVar("small4_stream", default=None)
+
+
+async def watched(check: Callable[[], None], outputs: AsyncIterator[Any], http: Any) -> AsyncIterator[Any]:
+    """The outputs of one request after `check`; the stream that this runs in learns how it begins."""
+    progress = _stream.get() or Progress()
+    try:
+        check()
+        async with aclosing(outputs):  # type: ignore[type-var]
+            async for output in outputs:
+                progress.begun = True
+                yield output
+    except ValueError as error:
+        if not progress.begun and http is not None:
+            progress.path, progress.refused = http.url.path, str(error)
+        raise
+
+
+async def stream_or_refuse(stream: Callable, response: StreamingResponse, send: Send) -> None:
+    """Send a stream from its first event on, once it is known that there is no refusal; otherwise the refusal."""
+    progress = Progress()
+    _stream.set(progress)
+    events = aiter(response.body_iterator)
+    opening: list[Any] = []
+    while not progress.begun and progress.refused is None and len(opening) < OPENING_EVENTS:
+        try:
+            opening.append(await anext(events))
+        except StopAsyncIteration:
+            break
+    if progress.refused is None:
+        response.body_iterator = _joined(opening, events)
+        await stream(response, send)
+        return
+    refusal = JSONResponse(body_of(progress.path, progress.refused), status_code=400)
+    await send({"type": "http.response.start", "status": 400, "headers": refusal.raw_headers})
+    await send({"type": "http.response.body", "body": refusal.body})
+
+
+def body_of(path: str, sentence: str) -> dict[str, Any]:
+    """A refusal in the form of the route at `path`."""
+    if path.startswith("/v1/messages"):
+        return {"type": "error", "error": {"type": "invalid_request_error", "message": sentence}}
+    return {"error": {"message": sentence, "type": "invalid_request_error", "param": None, "code": 400}}
+
+
+async def _joined(opening: list[Any], events: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    for event in opening:
+        yield event
+    async for event in events:
+        yield event
