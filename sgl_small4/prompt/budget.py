@@ -64,6 +64,7 @@ class Controls:
     end_settings: int
     end_instruction: int
     end_tool_results: int
+    end_system: int
     all: frozenset[int]
     stops: frozenset[int]
     format: PromptFormat
@@ -80,6 +81,7 @@ class Controls:
             end_settings=format.control(SpecialTokens.end_model_settings),
             end_instruction=format.control(SpecialTokens.end_inst),
             end_tool_results=format.control(SpecialTokens.end_tool_results),
+            end_system=format.control(SpecialTokens.end_system),
             all=format.control_ids,
             stops=frozenset({format.control(SpecialTokens.eos)}),
             format=format,
@@ -130,7 +132,8 @@ def opening_state(controls: Controls, prompt_ids: Sequence[int]) -> State:
             continue
         if id == controls.think:
             return "trace"
-        if id in (controls.end_instruction, controls.end_tool_results) and index == len(prompt_ids) - 1:
+        turns = (controls.end_instruction, controls.end_tool_results, controls.end_system)  # a system message may be last
+        if id in turns and index == len(prompt_ids) - 1:
             return "start"
         return "answer"
     return "answer"

@@ -109,6 +109,16 @@ def test_a_trace_comes_free_before_a_constrained_answer(bench):
     assert grammar.is_terminated()
 
 
+def test_a_trace_comes_after_whatever_ends_a_prompt(bench):
+    call = {"id": "a1b2c3d4e", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    called = [*QUESTION, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    result = {"role": "tool", "tool_call_id": "a1b2c3d4e", "content": "1"}
+    late = {"role": "system", "content": "Be brief."}
+    for messages in ([*QUESTION, late], [*called, result], [*called, result, late]):
+        grammar = bench.grammar(bench.prompt("high", messages=messages), bench.backend.dispatch_json(SCHEMA))
+        bench.write(grammar, bench.ids('[THINK]so[/THINK]{"x": 12}'))
+
+
 def test_a_constrained_trace_cannot_end_the_reply(bench):
     grammar = bench.grammar(bench.prompt("high"), bench.backend.dispatch_json(SCHEMA))
     bench.write(grammar, bench.ids("[THINK]so"))
