@@ -132,7 +132,8 @@ def opening_state(controls: Controls, prompt_ids: Sequence[int]) -> State:
             continue
         if id == controls.think:
             return "trace"
-        turns = (controls.end_instruction, controls.end_tool_results, controls.end_system)  # a system message may be last
+        # A system message may be the last one.
+        turns = (controls.end_instruction, controls.end_tool_results, controls.end_system)
         if id in turns and index == len(prompt_ids) - 1:
             return "start"
         return "answer"
