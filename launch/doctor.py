@@ -15,6 +15,8 @@ from launch.profiles import Arguments, Profiles
 from sgl_small4.cpu.build import form
 
 NEEDED_GIB = 4  # nano's server at the cpu profile, with the two helper processes
+HEALTH_SECONDS = 20  # sglang/srt/entrypoints/http_server.py: HEALTH_CHECK_TIMEOUT
+PROBE_SECONDS = HEALTH_SECONDS + 5  # the answer of a server that is not well has to arrive
 
 
 class Missing(BaseModel):
@@ -33,6 +35,7 @@ class Serving(BaseModel):
     profile_was_run: bool
     attention_backend: str
     kernels: str
+    probe: str
     arguments: Arguments
 
 
@@ -100,8 +103,19 @@ def serving(host: Host) -> Serving:
         profile_was_run=profile is not None and profile.run == "here",
         attention_backend=str(arguments.get("attention-backend", "the platform's default")),
         kernels=form() if on_cpu else "SGLang's own",
+        probe=probe(),
         arguments=arguments,
     )
+
+
+def probe() -> str:
+    """What an orchestrator should ask of the server, and how long it should wait for an answer.
+
+    The server says 503 when no forward pass has ended for as long as SGLANG_HEALTH_CHECK_TIMEOUT says.
+    """
+    chosen = os.environ.get("SGLANG_HEALTH_CHECK_TIMEOUT", "")
+    wait = int(chosen) + PROBE_SECONDS - HEALTH_SECONDS if chosen.isdigit() else PROBE_SECONDS
+    return f"alive: GET /health, timeout {wait} s; takes requests: GET /ready, timeout 2 s"
 
 
 def missing(host: Host, sglang: str | None) -> list[Missing]:
@@ -156,6 +170,7 @@ def show(report: Report, console: Console) -> None:
     table.add_row("profile", f"{run.profile or 'none'} ({'run' if run.profile_was_run else 'not run'} by the authors)")
     table.add_row("attention", run.attention_backend)
     table.add_row("kernels", run.kernels)
+    table.add_row("probes", run.probe)
     if report.folder:
         details = [report.folder.format, report.folder.quantization, report.folder.images]
         table.add_row("folder", f"{report.folder.path} {', '.join(filter(None, details))}")

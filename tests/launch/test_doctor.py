@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.doctor import examine, examine_folder
+from launch.doctor import examine, examine_folder, probe
 from launch.errors import LaunchError
 from tests.launch.commands import small4
 from tests.launch.conftest import SMALL4, HostWith
@@ -24,7 +24,17 @@ def test_json_is_one_object_that_names_this_hosts_parts():
 def test_the_words_of_the_report_are_for_people():
     result = small4("doctor")
     assert result.returncode == 0
-    for part in ("processor", "memory", "compiler", "accelerators", "would run on", "attention", "kernels", "missing"):
+    for part in (
+        "processor",
+        "memory",
+        "compiler",
+        "accelerators",
+        "would run on",
+        "attention",
+        "kernels",
+        "probes",
+        "missing",
+    ):
         assert part in result.stdout
 
 
@@ -101,3 +111,10 @@ def test_a_contradictory_configuration_is_an_error_that_names_the_field(checkpoi
     (checkpoint / "config.json").write_text(json.dumps(SMALL4 | {"norm_topk_prob": False}))
     with pytest.raises(LaunchError, match="norm_topk_prob"):
         examine_folder(checkpoint)
+
+
+def test_the_probes_are_named_and_wait_longer_than_the_server_does(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SGLANG_HEALTH_CHECK_TIMEOUT", raising=False)
+    assert probe() == "alive: GET /health, timeout 25 s; takes requests: GET /ready, timeout 2 s"
+    monkeypatch.setenv("SGLANG_HEALTH_CHECK_TIMEOUT", "60")
+    assert "GET /health, timeout 65 s" in probe()
