@@ -490,7 +490,7 @@ def name_errors_as_anthropic(respond: Callable, handler, status_code: int, error
 @hook("sglang.srt.managers.tokenizer_manager.TokenizerManager._validate_one_request", HookType.BEFORE)
 def check_before_scheduling(manager, request, input_ids) -> None:
     """Upstream finds out in the scheduler that an id is not in the vocabulary, and cuts an answer to the cache."""
-    if is_ours(manager.model_config.hf_config):
+    if is_ours(manager.model_config.hf_config) and isinstance(request, GenerateReqInput):
         room = admission.Room.of(manager.context_len, manager.max_req_input_len)
         admission.check_tokenized(request, input_ids, manager.model_config.vocab_size, room)
 
