@@ -86,6 +86,7 @@ SOURCES = {
     "cpu": Source("launch.bench.cpu", own_rows),
     "startup": Source("launch.bench.startup", own_rows),
     "replies": Source("launch.bench.replies", own_rows),
+    "doors": Source("launch.bench.doors", own_rows),
 }
 
 

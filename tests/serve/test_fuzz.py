@@ -9,7 +9,7 @@ from launch.bench.fuzz import ROUTES, fuzz, settled
 from launch.server import Server
 from tests.serve.conftest import Nano
 
-REQUESTS = 60
+REQUESTS = 40
 HELLO = [{"role": "user", "content": "Hello"}]
 DEEP = "[" * 20_000 + "]" * 20_000
 
