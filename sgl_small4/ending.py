@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from sglang.srt.environ import envs
 from sglang.srt.managers import tokenizer_manager
@@ -22,7 +22,7 @@ def poll_often() -> None:
         tokenizer_manager._REQUEST_STATE_WAIT_TIMEOUT = POLL_SECONDS
 
 
-def end_after_crash(manager: Any) -> None:
+def end_after_crash(manager: Any) -> NoReturn:
     """End this process and all it started, with exit code 1 and one line that is the last of the log."""
     watchdog = manager._subprocess_watchdog
     if watchdog is not None:

@@ -461,8 +461,9 @@ def look_for_hang_ups_often(_result: None, manager) -> None:
 @hook("sglang.srt.managers.tokenizer_manager.SignalHandler.running_phase_sigquit_handler", HookType.AROUND)
 def end_with_a_line(kill: Callable, handler, signum=None, frame=None) -> None:
     """Upstream kills its own process when a child has failed, and the last line of the log says that it did."""
-    ours = is_ours(handler.tokenizer_manager.model_config.hf_config)
-    return ending.end_after_crash(handler.tokenizer_manager) if ours else kill(handler, signum, frame)
+    if is_ours(handler.tokenizer_manager.model_config.hf_config):
+        ending.end_after_crash(handler.tokenizer_manager)
+    kill(handler, signum, frame)
 
 
 @hook("sglang.srt.managers.tokenizer_manager.TokenizerManager.generate_request", HookType.AROUND)
