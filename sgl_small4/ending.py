@@ -9,7 +9,7 @@ from sglang.srt.managers import tokenizer_manager
 from sglang.srt.utils import is_cpu, kill_process_tree
 
 # Seconds between two looks at whether the client of a request that has no output yet is still there.
-POLL_SECONDS = 1
+POLL_SECONDS = 0.5
 CRASHED = (
     "small4: the server has ended: one of its processes failed, and its own last words stand above. Start it again; "
     "no request is kept."
