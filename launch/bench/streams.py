@@ -41,7 +41,7 @@ class Recorded:
         self.ids = ids
         self.request = {"model": "small4", "stream": True, "stream_options": {"include_usage": True}, **request}
         self.ended = {"type": "stop", "matched": ids[-1]}
-        kept = [format.text_bytes(id) or format.tokenizer.decode([id]).encode() for id in ids[:-1]]
+        kept = [format.text_bytes(id) or format.tokenizer.id_to_piece(id).encode() for id in ids[:-1]]
         so_far, self.texts = b"", []
         for piece in [*kept, b""]:
             so_far += piece

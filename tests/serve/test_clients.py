@@ -64,7 +64,7 @@ def test_every_door_shows_the_reply_as_it_was_written(
 ):
     question = Question((SUM,), effort)
     expected = reply_itself(nano, question)
-    assert expected.answer == "168" and bool(expected.trace) == (effort == "high")
+    assert expected.answer.isdigit() and bool(expected.trace) == (effort == "high")
     shown = all_doors[name](question, stream)
     assert shown.differences(expected) == [], f"{shown}\n{expected}"
 
