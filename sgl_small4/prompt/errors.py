@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sgl_small4.prompt.served import serves_ours
 
+NOWHERE = {"param": None, "code": 400}
 OTHER_ROLES = "'role' must be one of"  # the type of all messages but a user's says so of a user's that is wrong
 # What pydantic puts into the place of an error beside field names.
 PYTHON_TYPES = frozenset({"str", "int", "float", "bool", "dict", "list", "constrained"})
@@ -55,6 +56,8 @@ def in_openai_form(body: bytes) -> bytes:
         error: Any = json.loads(body)
     except ValueError:
         return body
+    if isinstance(error, dict) and isinstance(error.get("error"), str):  # /generate, of a field's type
+        return json.dumps({"error": {"message": error["error"], "type": "invalid_request_error"} | NOWHERE}).encode()
     if not isinstance(error, dict) or error.get("object") != "error" or "message" not in error:
         return body
     return json.dumps({"error": {name: error.get(name) for name in ("message", "type", "param", "code")}}).encode()

@@ -35,6 +35,11 @@ async def answer(app, path="/"):
         (503, BARE, WRAPPED),
         (400, WRAPPED, WRAPPED),
         (400, ANTHROPIC, ANTHROPIC),
+        (
+            400,
+            {"error": "a: no number"},
+            {"error": {"message": "a: no number", "type": "invalid_request_error", "param": None, "code": 400}},
+        ),
         (404, {"detail": "Not Found"}, {"detail": "Not Found"}),
         (404, ["no", "object"], ["no", "object"]),
         (200, BARE, BARE),
