@@ -55,7 +55,6 @@ HOSTILE = {
     "an id past the vocabulary": ("/generate", {"input_ids": [10**9], "sampling_params": {"max_new_tokens": 1}}),
     "a negative id": ("/generate", {"input_ids": [-1], "sampling_params": {"max_new_tokens": 1}}),
     "an id that is too long for a word": ("/v1/completions", {"model": "nano", "prompt": [2**70]}),
-    "text and ids": ("/generate", {"text": "a", "input_ids": [1]}),
     "sampling parameters of another type": ("/generate", {"text": "a", "sampling_params": 7}),
     "an unknown block": ("/v1/messages", chat(messages=[{"role": "user", "content": [{"type": "spell"}]}])),
     "input of another type": ("/v1/responses", {"model": "nano", "input": 7}),
