@@ -7,7 +7,7 @@ of format.py and the output is parsed from ids by parse.py. What a client sees:
 - `metadata.reasoning_effort` says which effort was used, in the response and in the first chunk of a stream;
 - `usage.reasoning_tokens` counts the ids of the trace; the scheduler counts them.
 
-The protocol is `ChatEncodingAdapter` in sglang/srt/entrypoints/openai/chat_encoding_adapters.py; plugin.py selects it
+The protocol is `ChatEncodingAdapter` in sglang/srt/entrypoints/openai/chat_encoding_adapters.py; plugin/ selects it
 and hangs the functions at the end of this file on the chat handler.
 """
 

@@ -7,14 +7,14 @@ import pytest
 from sglang.srt.runtime_context import override_platform
 from sglang.srt.server_args import ServerArgs
 
-from sgl_small4 import plugin
+from sgl_small4.plugin import engine
 from tests.checkpoints import Checkpoint, Shape
 from tests.model.served import in_fresh_process
 
 
 def defaults(on_blackwell: bool, **given) -> dict[str, str]:
     with override_platform(is_sm100=on_blackwell):
-        return plugin.restore_defaults(ServerArgs(model_path="unused", **given), hf_config=None)
+        return engine.restore_defaults(ServerArgs(model_path="unused", **given), hf_config=None)
 
 
 def test_blackwell_gets_trtllm_mla_and_the_experts_that_go_with_it():

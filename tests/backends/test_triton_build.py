@@ -8,7 +8,7 @@ from sglang.srt.platforms import current_platform
 from sglang.srt.platforms.interface import PlatformCapabilities
 from triton.compiler.errors import CompilationError
 
-from sgl_small4 import plugin
+from sgl_small4.plugin import engine
 from tests.backends.triton_build import SHARED_MEMORY, Launch, build, record
 
 LATENT, ROPE = 256, 64
@@ -55,7 +55,7 @@ def hooked(monkeypatch) -> None:
     monkeypatch.setattr(
         decode_attention,
         "_decode_grouped_att_m_fwd",
-        lambda *args, **kwargs: plugin.load_values_apart(upstream, *args, **kwargs),
+        lambda *args, **kwargs: engine.load_values_apart(upstream, *args, **kwargs),
     )
 
 
@@ -89,9 +89,9 @@ def test_the_hook_changes_only_launches_that_cannot_compile(key_width, value_wid
         return kwargs["has_mla"]
 
     query, key, value = bf16(1, 16, key_width), bf16(4, 1, key_width), bf16(4, 1, value_width)
-    assert plugin.load_values_apart(launch, query, key, value, has_mla=True) is kept
-    assert plugin.load_values_apart(launch, query, key, value, has_mla=False) is False
-    assert plugin.load_values_apart(launch, query, key, value) is False
+    assert engine.load_values_apart(launch, query, key, value, has_mla=True) is kept
+    assert engine.load_values_apart(launch, query, key, value, has_mla=False) is False
+    assert engine.load_values_apart(launch, query, key, value) is False
 
 
 def extend_launch(

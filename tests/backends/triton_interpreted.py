@@ -15,7 +15,7 @@ from sglang.srt.platforms import current_platform
 from sglang.srt.platforms.interface import PlatformCapabilities
 from triton.runtime.errors import InterpreterError
 
-from sgl_small4 import plugin
+from sgl_small4.plugin import engine, hooks
 
 LATENT, ROPE = 256, 64
 SCALE = 0.08
@@ -176,8 +176,8 @@ CASES: dict[str, Callable[[], float]] = {
 
 def main() -> None:
     torch.manual_seed(0)
-    [launcher] = [entry for entry in plugin.HOOKS if entry.function is plugin.load_values_apart]
-    plugin.apply(launcher)
+    [launcher] = [entry for entry in hooks.HOOKS if entry.function is engine.load_values_apart]
+    hooks.apply(launcher)
     current_platform.capabilities = PlatformCapabilities(supports_triton=True)
     print(json.dumps({"upstream compiles": compiles_upstream()} | {name: case() for name, case in CASES.items()}))
 

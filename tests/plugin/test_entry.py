@@ -14,8 +14,8 @@ FAULTS = {
     """,
     "a missing hook target": """
         from sglang.srt.plugins.hook_registry import HookType
-        from sgl_small4 import plugin
-        plugin.HOOKS.append(plugin.Hook("sglang.srt.utils.common.no_such_symbol", HookType.AFTER, print))
+        from sgl_small4.plugin import hooks
+        hooks.HOOKS.append(hooks.Hook("sglang.srt.utils.common.no_such_symbol", HookType.AFTER, print))
     """,
     "a raising body": """
         from sgl_small4 import plugin

@@ -11,21 +11,21 @@ from sglang.srt.configs.model_config import AttentionArch, ModelConfig  # noqa: 
 from sglang.srt.models.registry import ModelRegistry  # noqa: E402
 from sglang.srt.plugins.hook_registry import HookType  # noqa: E402
 
-from sgl_small4 import plugin  # noqa: E402
 from sgl_small4.config import Small4Config  # noqa: E402
+from sgl_small4.plugin import engine, hooks  # noqa: E402
 from tests.checkpoints import Checkpoint, Shape, write_hf, write_native  # noqa: E402
 
 
-@pytest.mark.parametrize("entry", plugin.HOOKS, ids=lambda entry: entry.target)
+@pytest.mark.parametrize("entry", hooks.HOOKS, ids=lambda entry: entry.target)
 def test_every_hook_names_a_symbol_of_the_installed_sglang_and_says_why(entry):
-    plugin.find(entry.target)
+    hooks.find(entry.target)
     assert entry.function.__doc__
 
 
 def test_a_symbol_that_a_release_moved_is_named():
-    entry = plugin.Hook("sglang.srt.utils.common.moved_elsewhere", HookType.AFTER, print)
-    with pytest.raises(plugin.MissingTarget, match=r"this sglang has no sglang\.srt\.utils\.common\.moved_elsewhere"):
-        plugin.apply(entry)
+    entry = hooks.Hook("sglang.srt.utils.common.moved_elsewhere", HookType.AFTER, print)
+    with pytest.raises(hooks.MissingTarget, match=r"this sglang has no sglang\.srt\.utils\.common\.moved_elsewhere"):
+        hooks.apply(entry)
 
 
 OTHERS = {
@@ -53,7 +53,7 @@ def test_other_models_resolve_to_stock_classes(name, tmp_path):
     common = {"architectures": [architecture], "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
               "vocab_size": 96}  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(common | fields))
-    assert plugin.local_folder(str(tmp_path), None) is None
+    assert engine.local_folder(str(tmp_path), None) is None
     served, _ = ModelRegistry.resolve_model_cls([architecture])
     assert served.__module__.startswith("sglang.")
     if name in ("llama", "deepseek-v3"):
