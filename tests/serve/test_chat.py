@@ -87,7 +87,7 @@ def test_an_effort_that_the_model_does_not_know_is_refused_with_the_list(
     for body in ({"reasoning_effort": value}, {"chat_template_kwargs": {"reasoning_effort": value}}):
         with pytest.raises(openai.BadRequestError) as refusal:
             client.chat.completions.create(model="nano", messages=SUM, stream=stream, extra_body=body)
-        assert all(effort in refusal.value.response.json()["message"] for effort in EFFORTS)
+        assert all(effort in refusal.value.response.json()["error"]["message"] for effort in EFFORTS)
 
 
 SCHEMA = {
