@@ -26,6 +26,7 @@ from sgl_small4.prompt.format import Effort, PromptFormat
 from sgl_small4.prompt.parse import ReplyParser, parse
 
 KEY = "none"
+litellm.suppress_debug_info = True  # else it prints a list of providers for each name that it does not know
 SECONDS = 120
 LEAST_ANTHROPIC_BUDGET = 1024
 
