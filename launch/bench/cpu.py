@@ -5,7 +5,6 @@ and gives one ratio; the median of the rounds is shown, because a shared machine
 """
 
 import argparse
-import json
 import os
 import random
 import statistics
@@ -17,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from sglang import Engine
 from transformers import DynamicCache, Mistral4ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from launch.bench import random_model
-from launch.bench.figures import Row, table
+from launch.bench.figures import Row, report
 
 BATCH, PROMPT, REPLY = 16, 256, 32
 DOCUMENTS = (2000, 4000, 8000)
@@ -168,13 +166,11 @@ def main() -> int:
             found = list(rows(*measure(served, reference, given.rounds)))
         finally:
             served.engine.shutdown()
-    Console(width=None if sys.stdout.isatty() else 160).print(table(found))
+    missed = report(found, given.json)
     print(
         f"medians of {given.rounds} rounds on {torch.get_num_threads()} threads; load average {os.getloadavg()[0]:.1f}"
     )
-    if given.json:
-        given.json.write_text(json.dumps([row._asdict() for row in found], indent=1), encoding="utf-8")
-    return int(any(row.met is False for row in found))
+    return missed
 
 
 if __name__ == "__main__":

@@ -5,16 +5,13 @@ clients.py, held.py, streams.py and fuzz.py for what exactly is asked and compar
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from launch.bench.clients import Question, doors
-from launch.bench.figures import Row, table
+from launch.bench.figures import Row, report
 from launch.bench.fuzz import fuzz, in_hand, settled
 from launch.bench.held import BUDGET, constrained, limited
 from launch.bench.streams import PAIRS, median_and_interval, pairs
@@ -148,10 +145,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=1000, help="made by the fuzzer")
     given = parser.parse_args()
     found = list(measure(given))
-    Console(width=None if sys.stdout.isatty() else 200).print(table(found))
-    if given.json:
-        given.json.write_text(json.dumps([row._asdict() for row in found], indent=1), encoding="utf-8")
-    return int(any(row.met is False for row in found))
+    return report(found, given.json)
 
 
 if __name__ == "__main__":

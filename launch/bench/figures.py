@@ -120,6 +120,14 @@ def table(rows: list[Row]) -> Table:
     return shown
 
 
+def report(rows: list[Row], file: Path | None) -> int:
+    """What every measuring command ends with: print its rows, write them to `file`; 1 when a target is missed."""
+    Console(width=None if sys.stdout.isatty() else 240).print(table(rows))
+    if file:
+        file.write_text(json.dumps([row._asdict() for row in rows], indent=1), encoding="utf-8")
+    return int(any(row.met is False for row in rows))
+
+
 def main() -> int:
     """Print the table; the exit code is 1 when a target is missed or a figure is not to be had."""
     parser = argparse.ArgumentParser(description="Measure every figure of the README and print them as one table.")
@@ -133,8 +141,7 @@ def main() -> int:
     except LaunchError as error:
         print(f"figures: {error}", file=sys.stderr)
         return 1
-    Console(width=None if sys.stdout.isatty() else 240).print(table(rows))
-    return int(any(row.met is False for row in rows))
+    return report(rows, None)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from mistral_common.tokens.tokenizers.base import SpecialTokens
-from rich.console import Console
 
-from launch.bench.figures import Row, table
+from launch.bench.figures import Row, report
 from sgl_small4.nano import CHECKPOINT
 from sgl_small4.prompt.format import PromptFormat
 from sgl_small4.prompt.parse import OpensIn, ReplyParser
@@ -374,10 +373,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     found = compare(PromptFormat.from_folder(CHECKPOINT), given.replies, given.seed)
-    Console(width=None if sys.stdout.isatty() else 160).print(table(found))
-    if given.json:
-        given.json.write_text(json.dumps([row._asdict() for row in found], indent=1), encoding="utf-8")
-    return int(any(row.met is False for row in found))
+    return report(found, given.json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """From `small4 serve` to the first answer, nano on this host: median of several starts, and what they cost the CPU."""
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -10,9 +9,8 @@ from pathlib import Path
 
 import httpx
 import psutil
-from rich.console import Console
 
-from launch.bench.figures import Row, table
+from launch.bench.figures import Row, report
 from launch.server import Server
 
 QUESTION = {"model": "small4", "messages": [{"role": "user", "content": "What is 12 + 7?"}], "max_tokens": 16}
@@ -55,10 +53,7 @@ def main() -> int:
         loads.append(os.getloadavg()[0])
         starts.append(start_once())
     found = rows(starts, loads)
-    Console(width=None if sys.stdout.isatty() else 160).print(table(found))
-    if given.json:
-        given.json.write_text(json.dumps([row._asdict() for row in found], indent=1), encoding="utf-8")
-    return int(any(row.met is False for row in found))
+    return report(found, given.json)
 
 
 if __name__ == "__main__":
