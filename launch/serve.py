@@ -59,6 +59,7 @@ def command_line(arguments: list[str], profile: str | None, host: Host) -> list[
 def defaults_for(model: Path, profile: str | None, host: Host) -> dict[str, bool | int | float | str]:
     """The arguments of the named profile, else of the one written for this host, else those common to all."""
     from sgl_small4.config import Small4Config
+    from sgl_small4.nano import CHECKPOINT
 
     profiles = Profiles.load()
     name = profile or profiles.fitting(host.accelerators)
@@ -68,6 +69,8 @@ def defaults_for(model: Path, profile: str | None, host: Host) -> dict[str, bool
     if "context-length" in arguments:
         longest = Small4Config.from_folder(model).max_position_embeddings
         arguments["context-length"] = min(int(arguments["context-length"]), longest)
+    # /v1/responses answers to the served name alone, which would be the folder's path.
+    arguments["served-model-name"] = "nano" if model == CHECKPOINT else model.resolve().name
     return arguments
 
 

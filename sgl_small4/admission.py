@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from re import _constants, _parser  # type: ignore[attr-defined]  # what `re` itself compiles with
+from re import _constants, _parser  # what `re` itself compiles with
 from typing import Any
 
 import msgspec
@@ -98,6 +98,10 @@ def check_tokenized(request: Any, input_ids: Sequence[int] | None, vocab_size: i
     start = request.logprob_start_len
     if start is not None and start < -1:
         raise RequestError(f"logprob_start_len is a position in the prompt, or -1 for none of it, not {start}.")
+    if start is not None and request.return_logprob and start > len(input_ids or ()):
+        raise RequestError(
+            f"logprob_start_len {start} lies behind the prompt, which has {len(input_ids or ())} tokens."
+        )
     room.check(len(input_ids or ()), (request.sampling_params or {}).get("max_new_tokens"))
 
 

@@ -46,6 +46,14 @@ def know_two_efforts(decide: Callable, handler, request) -> bool:
     return decide(handler, request)
 
 
+@hook("sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat._validate_request", HookType.AROUND)
+def leave_limits_to_admission(validate: Callable, handler, request) -> str | None:
+    """Upstream compares `max_tokens` with the context before it knows the prompt, under another field's name."""
+    refusal_text = validate(handler, request)
+    ours = handler.chat_encoding_spec == chat.SPEC
+    return None if ours and refusal_text and "is too large" in refusal_text else refusal_text
+
+
 @hook("sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat._process_messages", HookType.AFTER)
 def constrain_calls_by_control_ids(result, handler, request, *_args, **_kwargs) -> None:
     """Upstream constrains calls to a JSON array, or to the letters of [TOOL_CALLS]: neither is a call of this model."""

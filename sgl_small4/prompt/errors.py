@@ -1,7 +1,8 @@
 """Refusals in OpenAI's form, `{"error": {"message": .., "type": .., "param": .., "code": ..}}`, on every route.
 
-SGLang writes the inner object alone where a route of OpenAI's answers whole (`serving_base.py`, `http_server.py`), and
-the right form in streams and on `/v1/responses`. Anthropic's route has a form of its own and keeps it.
+SGLang writes the inner object alone where a route of OpenAI's answers whole (`serving_base.py`, `http_server.py`), the
+message alone on `/generate`, `detail` for a path it does not know, and six words for one `type`. Anthropic's route has
+a form of its own and keeps it.
 """
 
 import json
@@ -13,14 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sgl_small4.prompt.served import serves_ours
 
-NOWHERE = {"param": None, "code": 400}
 OTHER_ROLES = "'role' must be one of"  # the type of all messages but a user's says so of a user's that is wrong
 # What pydantic puts into the place of an error beside field names.
 PYTHON_TYPES = frozenset({"str", "int", "float", "bool", "dict", "list", "constrained"})
 
 
 class OpenAIErrors:
-    """ASGI middleware: a JSON body that is a bare error object goes out as the value of `error`."""
+    """ASGI middleware: every refusal in JSON goes out in the one form, however a route or FastAPI wrote it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -42,7 +42,7 @@ class OpenAIErrors:
                 return
             body += message.get("body", b"")
             if not message.get("more_body"):
-                wrapped = in_openai_form(body)
+                wrapped = in_openai_form(body, start["status"])
                 headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
                 await send({**start, "headers": [*headers, (b"content-length", str(len(wrapped)).encode())]})
                 await send({"type": "http.response.body", "body": wrapped})
@@ -50,17 +50,21 @@ class OpenAIErrors:
         await self.app(scope, receive, pass_on)
 
 
-def in_openai_form(body: bytes) -> bytes:
-    """The body of a refusal; any that is no bare error object of SGLang's stays as it is."""
+def in_openai_form(body: bytes, status: int = 400) -> bytes:
+    """The body of a refusal; Anthropic's, and any that holds no sentence, stays as it is."""
     try:
-        error: Any = json.loads(body)
+        answer: Any = json.loads(body)
     except ValueError:
         return body
-    if isinstance(error, dict) and isinstance(error.get("error"), str):  # /generate, of a field's type
-        return json.dumps({"error": {"message": error["error"], "type": "invalid_request_error"} | NOWHERE}).encode()
-    if not isinstance(error, dict) or error.get("object") != "error" or "message" not in error:
+    if not isinstance(answer, dict) or answer.get("type") == "error":
         return body
-    return json.dumps({"error": {name: error.get(name) for name in ("message", "type", "param", "code")}}).encode()
+    said = answer.get("error", answer if answer.get("object") == "error" else answer.get("detail"))
+    error = said if isinstance(said, dict) else {"message": said}
+    if not isinstance(error.get("message"), str):
+        return body
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    fields = {"message": error["message"], "type": kind, "param": error.get("param"), "code": status}
+    return json.dumps({"error": fields}).encode()
 
 
 def sentence_of(errors: Iterable[Mapping[str, Any]]) -> str:

@@ -29,6 +29,7 @@ from sglang.srt.entrypoints.openai.protocol import (
 )
 from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.runtime_context import get_serving
+from sglang.srt.sampling.sampling_params import SamplingParams
 
 from sgl_small4.prompt import passage
 from sgl_small4.prompt.budget import Controls, prompt_thinks, thinking_budget
@@ -38,7 +39,20 @@ from sgl_small4.prompt.served import served_format
 
 Body = dict[str, Any]
 
+# Fields that hold a reply to something, here or on other servers.
+CONSTRAINTS = (
+    "regex ebnf json_schema structural_tag response_format whitespace_pattern guided_json guided_regex guided_choice "
+    "guided_grammar structured_outputs grammar".split()
+)
+CONSTRAINED_BY: dict[Any, str] = {
+    ResponsesRequest: "text.format",
+    AnthropicMessagesRequest: "output_config.format",
+    AnthropicCountTokensRequest: "output_config.format",
+    GenerateReqInput: "sampling_params.json_schema, .regex, .ebnf or .structural_tag",
+}
+
 BUDGET = "thinking_budget"  # in custom_params
+MAX_NEW_TOKENS = SamplingParams().max_new_tokens  # of /generate, where a request says nothing
 LARGEST = 2**31 - 1  # a larger limit limits nothing, and does not fit into SGLang's messages
 
 # Fields about traces that change neither the effort nor the limit: how a reply is shown, and SGLang's own bookkeeping.
@@ -94,6 +108,20 @@ def _refuse_unreadable(body: Body) -> None:
     schema = wanted.get("schema") if wanted else None
     if schema is not None and not isinstance(schema, dict):
         raise PromptError(f"response_format.schema must be an object, got {schema!r:.80}.")
+
+
+def _refuse_unknown_constraints(kind: Any, body: Body) -> None:
+    """Refuse, by name, a constraint that the route has no field for: SGLang would drop it and answer freely."""
+    known = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {})
+    for name in CONSTRAINTS:
+        if body.get(name) is not None and name not in known:
+            way = CONSTRAINED_BY.get(kind, "response_format, regex or ebnf")
+            raise PromptError(f"{name} is no field of this route, so it would not be held to; constrain with {way}.")
+        if body.get(name) == "":
+            raise PromptError(f"{name} is empty: leave it out, or give a constraint.")
+    wanted = body.get("response_format")
+    if isinstance(wanted, dict) and wanted.get("whitespace_pattern") is not None:
+        raise PromptError("response_format.whitespace_pattern is not supported; leave it out.")
 
 
 def _chat(body: Body) -> Body:
@@ -169,7 +197,7 @@ def _generate(body: Body) -> Body:
     for one in given:
         if isinstance(one, Mapping):
             _refuse_efforts(one, "prompt", "sampling_params.")
-            limits = {"max_thinking_tokens": body.get("max_thinking_tokens"), "max_new_tokens": None, **one}
+            limits = {"max_thinking_tokens": body.get("max_thinking_tokens"), "max_new_tokens": MAX_NEW_TOKENS, **one}
             _budget(limits, "max_new_tokens")
     return body  # the limit is taken from the request itself, which Engine.generate makes too: take_budget
 

@@ -59,10 +59,15 @@ def test_the_profile_written_for_the_hosts_devices_is_chosen(devices: list[str],
     assert Profiles.load().fitting(HostWith(*devices).accelerators) == profile
 
 
-def test_without_a_fitting_profile_only_the_common_arguments_are_added(checkpoint: Path):
+def test_without_a_fitting_profile_only_the_common_arguments_and_a_name_are_added(checkpoint: Path):
     command = command_line([str(checkpoint), "--port", free_port()], None, HostWith("NVIDIA T4"))
-    common = as_command_line(Profiles.load().common)
-    assert command[command.index("--model-path") + 2 : -2] == common
+    added = Profiles.load().common | {"served-model-name": checkpoint.name}
+    assert command[command.index("--model-path") + 2 : -2] == as_command_line(added)
+
+
+def test_the_bundled_checkpoint_is_called_nano():
+    command = command_line(["--port", free_port()], None, HostWith("NVIDIA T4"))
+    assert command[command.index("--served-model-name") + 1] == "nano"
 
 
 PARSE = """

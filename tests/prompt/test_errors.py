@@ -11,7 +11,9 @@ from sgl_small4.prompt import errors
 from sgl_small4.prompt.errors import OpenAIErrors
 
 BARE = {"object": "error", "message": "No «x».", "type": "BadRequest", "param": None, "code": 400}
-WRAPPED = {"error": {"message": "No «x».", "type": "BadRequest", "param": None, "code": 400}}
+WRAPPED = {"error": {"message": "No «x».", "type": "invalid_request_error", "param": None, "code": 400}}
+NOT_FOUND = {"error": {"message": "Not Found", "type": "invalid_request_error", "param": None, "code": 404}}
+FAILED = {"error": {"message": "No «x».", "type": "server_error", "param": None, "code": 503}}
 ANTHROPIC = {"type": "error", "error": {"type": "invalid_request_error", "message": "No."}}
 
 
@@ -32,7 +34,7 @@ async def answer(app, path="/"):
     ("status", "body", "expected"),
     [
         (400, BARE, WRAPPED),
-        (503, BARE, WRAPPED),
+        (503, BARE, FAILED),
         (400, WRAPPED, WRAPPED),
         (400, ANTHROPIC, ANTHROPIC),
         (
@@ -40,7 +42,7 @@ async def answer(app, path="/"):
             {"error": "a: no number"},
             {"error": {"message": "a: no number", "type": "invalid_request_error", "param": None, "code": 400}},
         ),
-        (404, {"detail": "Not Found"}, {"detail": "Not Found"}),
+        (404, {"detail": "Not Found"}, NOT_FOUND),
         (404, ["no", "object"], ["no", "object"]),
         (200, BARE, BARE),
     ],
