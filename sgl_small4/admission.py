@@ -7,7 +7,7 @@ waited for their turn. Everything here raises RequestError, which every route an
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from re import _constants, _parser  # what `re` itself compiles with
 from typing import Any
@@ -20,6 +20,11 @@ MAX_CHOICES = 128  # OpenAI's limit of `n`
 MAX_BIAS = 100.0  # OpenAI's range of `logit_bias`
 FIELDS = {field.name: field.type for field in msgspec.structs.fields(SamplingParams)}
 CHECKED_ELSEWHERE = {"watermark", "logit_bias"}
+# Fields that hold one value for each prompt; a list that is left over would end the scheduler.
+ONE_EACH = (
+    "lora_path lora_id custom_logit_processor extra_key bootstrap_host bootstrap_port bootstrap_room "
+    "bootstrap_pair_key decode_tp_size".split()
+)
 REPEATS = {_constants.MAX_REPEAT, _constants.MIN_REPEAT, _constants.POSSESSIVE_REPEAT}
 
 
@@ -70,6 +75,17 @@ def check_request(request: Any, live_ids: Iterable[str]) -> None:
             check_id(rid, live_ids)
 
 
+def settle_fields(settle: Callable[[], None]) -> None:
+    """Run SGLang's own look at a request's fields; what trips it up there is the client's to correct."""
+    try:
+        settle()
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError) as error:
+        raise RequestError(
+            f"The request's fields do not fit together ({error}): give one value for one prompt, or for a list of "
+            "prompts a list of the same length."
+        ) from error
+
+
 def check_id(rid: str, live_ids: Iterable[str]) -> None:
     """Refuse an id that would be taken for another's: SGLang aborts every request whose id begins with the given one.
 
@@ -89,6 +105,9 @@ def check_id(rid: str, live_ids: Iterable[str]) -> None:
 
 def check_tokenized(request: Any, input_ids: Sequence[int] | None, vocab_size: int, room: Room) -> None:
     """One request whose prompt is known as ids."""
+    for name in ONE_EACH:
+        if isinstance(getattr(request, name, None), list):
+            raise RequestError(f"{name} is a list, but the prompt is one: give one value, or leave it out.")
     if request.input_embeds is None:
         check_ids(input_ids or (), vocab_size)
     check_sampling(request.sampling_params or {}, vocab_size)

@@ -239,6 +239,12 @@ def check_before_splitting(generate: Callable, manager, request, http=None):
     return refusal.watched(lambda: admission.check_request(request, manager.rid_to_state), outputs, http)
 
 
+@hook("sglang.srt.managers.io_struct.GenerateReqInput.normalize_batch_and_arguments", HookType.AROUND)
+def settle_fields(settle: Callable, request) -> None:
+    """Upstream stumbles over lists and numbers of other shapes here, which the client sees as the server's failure."""
+    admission.settle_fields(lambda: settle(request))
+
+
 @hook("starlette.responses.StreamingResponse.stream_response", HookType.AROUND)
 def refuse_before_the_stream(stream: Callable, response, send):
     """Upstream opens some streams before the request is checked: a refusal was an event with status 200."""

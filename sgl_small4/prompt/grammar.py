@@ -55,7 +55,11 @@ def calls_tag(
                 control(SpecialTokens.tool_calls),
                 {"type": "const_string", "value": function["name"]},
                 control(SpecialTokens.args),
-                {"type": "json_schema", "json_schema": function.get("parameters") or {"type": "object"}},
+                {
+                    "type": "json_schema",
+                    "json_schema": function.get("parameters") or {"type": "object"},
+                    "max_whitespace_cnt": MAX_WHITE_SPACE,
+                },
             ],
         }
         for function in functions

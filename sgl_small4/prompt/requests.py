@@ -24,6 +24,7 @@ from sglang.srt.entrypoints.anthropic.protocol import AnthropicCountTokensReques
 from sglang.srt.entrypoints.openai.protocol import (
     ChatCompletionRequest,
     CompletionRequest,
+    DetokenizeRequest,
     ResponsesRequest,
     TokenizeRequest,
 )
@@ -202,6 +203,16 @@ def _generate(body: Body) -> Body:
     return body  # the limit is taken from the request itself, which Engine.generate makes too: take_budget
 
 
+def _detokenize(body: Body) -> Body:
+    last = served_format().tokenizer.n_words - 1
+    tokens = body.get("tokens")
+    for id in tokens if isinstance(tokens, list) else []:
+        for one in id if isinstance(id, list) else [id]:
+            if isinstance(one, int) and not 0 <= one <= last:
+                raise PromptError(f"tokens holds the id {one}: the vocabulary has ids 0 to {last}.")
+    return body
+
+
 RULES: dict[object, Callable[[Body], Body]] = {
     ChatCompletionRequest: _chat,
     TokenizeRequest: _chat,
@@ -210,6 +221,7 @@ RULES: dict[object, Callable[[Body], Body]] = {
     AnthropicCountTokensRequest: _messages,
     CompletionRequest: _completions,
     GenerateReqInput: _generate,
+    DetokenizeRequest: _detokenize,
 }
 
 

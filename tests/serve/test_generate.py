@@ -130,12 +130,11 @@ def test_penalties_lower_the_logprob_of_a_token_that_was_generated(nano: Nano, p
 
 
 def test_a_stop_string_ends_the_reply_before_it(nano: Nano):
-    prompt = nano.prompt("What is 47+86?", "high")
-    whole = nano.generate(prompt)["text"]
-    stop = whole[3:5]
-    reply = nano.generate(prompt, sampling={"stop": stop})
-    assert reply["text"] == whole[: whole.index(stop)]
-    assert reply["meta_info"]["finish_reason"]["matched"] == stop
+    prompt = nano.prompt("What is 9+8?")
+    assert nano.generate(prompt)["text"] == "17"
+    reply = nano.generate(prompt, sampling={"stop": "7"})
+    assert reply["text"] == "1"
+    assert reply["meta_info"]["finish_reason"]["matched"] == "7"
 
 
 @pytest.mark.parametrize("pattern", ["(yes|no)", r"-?[1-9][0-9]{2}", r"[A-Z][a-z]{3,8} [A-Z][a-z]{3,8}"])

@@ -126,3 +126,34 @@ def test_half_a_character_is_refused_and_a_nul_is_text(path: str, nano: Nano):
     assert half.status_code == 400, half.text
     nul = nano.http.post(path, content=body.replace("HERE", "\\u0000"), headers=headers)
     assert nul.status_code == 200, nul.text
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"lora_id": [None, None, None, None]},
+        {"lora_path": [None]},
+        {"bootstrap_host": ["a", "b"]},
+        {"custom_logit_processor": ["["]},
+        {"input_embeds": [[], [1e300]], "input_ids": None},
+        {"extra_key": ["a"]},
+        {"logprob_start_len": 9999, "return_logprob": True},
+        {"token_ids_logprob": [[1], 2], "return_logprob": True},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streaming"])
+def test_a_field_of_another_shape_is_refused_and_the_server_goes_on(field: dict, stream: bool, nano: Nano):
+    request = {"input_ids": nano.prompt("What is 2+3?"), "stream": stream, "sampling_params": {"max_new_tokens": 4}}
+    response = nano.http.post(
+        "/generate", json={name: value for name, value in (request | field).items() if value is not None}
+    )
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["message"].count(".") >= 1
+    assert nano.chat([{"role": "user", "content": "What is 2+3?"}])["choices"][0]["message"]["content"] == "5"
+
+
+@pytest.mark.parametrize("tokens", [[-90642], [10**7], [[1], [-1]]])
+def test_ids_outside_the_vocabulary_are_not_detokenized(tokens: list, nano: Nano):
+    response = nano.http.post("/v1/detokenize", json={"model": "nano", "tokens": tokens})
+    assert response.status_code == 400
+    assert "vocabulary has ids 0 to" in response.json()["error"]["message"]
