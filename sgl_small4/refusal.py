@@ -58,6 +58,7 @@ async def stream_or_refuse(stream: Callable, response: StreamingResponse, send: 
         response.body_iterator = _joined(opening, events)
         await stream(response, send)
         return
+    response.background = None  # SGLang's aborts the request there, and fails on one that was not let in
     refusal = JSONResponse(body_of(progress.path, progress.refused), status_code=400)
     await send({"type": "http.response.start", "status": 400, "headers": refusal.raw_headers})
     await send({"type": "http.response.body", "body": refusal.body})
