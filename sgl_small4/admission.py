@@ -134,11 +134,7 @@ def check_ids(ids: Sequence[int], vocab_size: int) -> None:
 
 def check_sampling(sampling: Mapping[str, Any], vocab_size: int) -> None:
     """Names, types and ranges of sampling parameters, as far as SGLang leaves them to the scheduler."""
-    for name, value in sampling.items():
-        if name not in FIELDS:
-            raise RequestError(f"There is no sampling parameter {name!r}.")
-        if value is not None and name not in CHECKED_ELSEWHERE:
-            _check_type(name, value)
+    check_types(sampling)
     if (top_k := sampling.get("top_k")) is not None and top_k > 2**31 - 1:
         raise RequestError(f"top_k is -1 for all, or from 1 to {2**31 - 1}, not {top_k}.")
     if (interval := sampling.get("stream_interval")) is not None and interval < 1:
@@ -151,6 +147,14 @@ def check_sampling(sampling: Mapping[str, Any], vocab_size: int) -> None:
     for pattern in _texts(sampling.get("stop_regex")):
         check_pattern(pattern)
     check_bias(sampling.get("logit_bias"), vocab_size)
+
+
+def check_types(sampling: Mapping[str, Any]) -> None:
+    for name, value in sampling.items():
+        if name not in FIELDS:
+            raise RequestError(f"There is no sampling parameter {name!r}.")
+        if value is not None and name not in CHECKED_ELSEWHERE:
+            _check_type(name, value)
 
 
 def check_bias(bias: Any, vocab_size: int) -> None:

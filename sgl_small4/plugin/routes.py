@@ -76,8 +76,8 @@ async def settle_bodies(validate: Callable, body_fields: list, received_body, em
     if serves_ours() and len(body_fields) == 1:
         try:
             received_body = requests.settle(body_fields[0].field_info.annotation, received_body)
-        except PromptError as refusal:
-            raise HTTPException(status_code=400, detail=str(refusal)) from refusal
+        except (PromptError, admission.RequestError) as refused:
+            raise HTTPException(status_code=400, detail=str(refused)) from refused
     return await validate(body_fields, received_body, embed_body_fields)
 
 

@@ -32,6 +32,7 @@ from sglang.srt.managers.io_struct import GenerateReqInput
 from sglang.srt.runtime_context import get_serving
 from sglang.srt.sampling.sampling_params import SamplingParams
 
+from sgl_small4.admission import check_types
 from sgl_small4.prompt import passage
 from sgl_small4.prompt.budget import Controls, prompt_thinks, thinking_budget
 from sgl_small4.prompt.format import Effort, PromptError, effort_of
@@ -198,6 +199,7 @@ def _generate(body: Body) -> Body:
     for one in given:
         if isinstance(one, Mapping):
             _refuse_efforts(one, "prompt", "sampling_params.")
+            check_types({name: value for name, value in one.items() if name != "max_thinking_tokens"})
             limits = {"max_thinking_tokens": body.get("max_thinking_tokens"), "max_new_tokens": MAX_NEW_TOKENS, **one}
             _budget(limits, "max_new_tokens")
     return body  # the limit is taken from the request itself, which Engine.generate makes too: take_budget
