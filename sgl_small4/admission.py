@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from sglang.srt.constants import HEALTH_CHECK_RID_PREFIX
+from sglang.srt.managers.io_struct import SessionParams
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 MAX_CHOICES = 128  # OpenAI's limit of `n`
@@ -70,9 +71,19 @@ def check_request(request: Any, live_ids: Iterable[str]) -> None:
             count = one.get(name)
             if count is not None and (type(count) is not int or not 1 <= count <= MAX_CHOICES):
                 raise RequestError(f"{name} is an integer from 1 to {MAX_CHOICES}, not {count!r}.")
+    check_session(getattr(request, "session_params", None))  # requests for embeddings have none
     for rid in request.rid if isinstance(request.rid, list) else [request.rid]:
         if rid is not None:
             check_id(rid, live_ids)
+
+
+def check_session(params: Any) -> None:
+    """SGLang makes a `SessionParams` of whatever stands there, and fails on what it does not know."""
+    known = {field.name: field.type for field in msgspec.structs.fields(SessionParams)}
+    for name, value in (params or {}).items():
+        if name not in known:
+            raise RequestError(f"There is no session parameter {name!r:.80}: known are {', '.join(known)}.")
+        _check_type(f"session_params.{name}", value, known[name])
 
 
 def settle_fields(settle: Callable[[], None]) -> None:
@@ -154,7 +165,7 @@ def check_types(sampling: Mapping[str, Any]) -> None:
         if name not in FIELDS:
             raise RequestError(f"There is no sampling parameter {name!r}.")
         if value is not None and name not in CHECKED_ELSEWHERE:
-            _check_type(name, value)
+            _check_type(name, value, FIELDS[name])
 
 
 def check_bias(bias: Any, vocab_size: int) -> None:
@@ -194,9 +205,9 @@ def _repeats_within_repeat(node: Any, inside: bool) -> bool:
     return False
 
 
-def _check_type(name: str, value: Any) -> None:
+def _check_type(name: str, value: Any, wanted: Any) -> None:
     try:
-        checked = msgspec.convert(value, FIELDS[name])
+        checked = msgspec.convert(value, wanted)
     except msgspec.ValidationError as error:
         reason = str(error).replace("Expected", "expected").removesuffix(".")
         raise RequestError(f"{name} has the wrong type: {reason}.") from error

@@ -138,6 +138,8 @@ def test_half_a_character_is_refused_and_a_nul_is_text(path: str, nano: Nano):
         {"custom_logit_processor": ["["]},
         {"input_embeds": [[], [1e300]], "input_ids": None},
         {"extra_key": ["a"]},
+        {"session_params": {"nothing": 1}},
+        {"session_params": {"id": 5}},
         {"logprob_start_len": 9999, "return_logprob": True},
         {"token_ids_logprob": [[1], 2], "return_logprob": True},
     ],
