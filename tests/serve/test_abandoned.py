@@ -132,7 +132,7 @@ def test_an_abort_by_id_ends_no_other_request(nano: Nano, nano_server: Server):
         wait_for(nano, 30, num_running_reqs=1)
         refused = nano.http.post("/generate", json=body | {"rid": "report-1"})
         assert refused.status_code == 400 and "choose another" in refused.text
-        assert load(nano)["num_running_reqs"] == 1
+        wait_for(nano, 5, num_running_reqs=1)  # the load is a snapshot of the scheduler's, between two of its passes
     wait_for(nano, FREED_SECONDS)
 
 
