@@ -24,6 +24,7 @@ from sglang.srt.constrained.base_grammar_backend import BaseGrammarObject
 from sglang.srt.constrained.xgrammar_backend import MAX_ROLLBACK_TOKENS, XGrammarGrammar
 
 from sgl_small4.prompt.format import PromptError, PromptFormat
+from sgl_small4.prompt.parse import opens_in
 
 State = Literal["start", "trace", "answer", "calls"]
 
@@ -126,18 +127,11 @@ class ReplyState:
 
 def opening_state(controls: Controls, prompt_ids: Sequence[int]) -> State:
     """Where the reply to this prompt begins; in an open trace or a begun answer when a message is continued."""
-    for index in range(len(prompt_ids) - 1, -1, -1):
-        id = prompt_ids[index]
-        if id not in controls.all:
-            continue
-        if id == controls.think:
-            return "trace"
-        # A system message may be the last one.
-        turns = (controls.end_instruction, controls.end_tool_results, controls.end_system)
-        if id in turns and index == len(prompt_ids) - 1:
-            return "start"
-        return "answer"
-    return "answer"
+    if opens_in(prompt_ids, controls.format) == "trace":
+        return "trace"
+    # A system message may be the last one.
+    turns = (controls.end_instruction, controls.end_tool_results, controls.end_system)
+    return "start" if len(prompt_ids) and prompt_ids[-1] in turns else "answer"
 
 
 def prompt_thinks(controls: Controls, prompt_ids: Sequence[int]) -> bool:
