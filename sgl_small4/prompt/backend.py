@@ -1,0 +1,498 @@
+"""Small 4 as a backend of SGLang's frontend language: programs stay as they are, prompts go as token ids.
+
+    backend = Small4Backend("http://127.0.0.1:30000")      # or a sglang.Engine
+    state = program.run(question="What is 7+5?", backend=backend)
+
+Upstream's `RuntimeEndpoint` sends one growing string with another model's role marks. Here the interpreter's text is
+followed block by block (transcript.py), a trace is told from the answer by ids (parse.py), and what holds beside the
+language (effort, tools, the graph that requests are recorded in) is set with `configure`. A variable of `gen` holds the
+answer alone; its trace, calls and counts are in `get_meta_info` and `reply_of`.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+import stamina
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from mistral_common.tokens.tokenizers.base import SpecialTokens
+from sglang.lang.backend.base_backend import BaseBackend
+from sglang.lang.backend.runtime_endpoint import RuntimeEndpoint
+from sglang.lang.choices import ChoicesDecision, ChoicesSamplingMethod, token_length_normalized
+from sglang.lang.interpreter import ProgramState, StreamExecutor
+from sglang.lang.ir import SglConstantText, SglExpr, SglExprList, SglRoleBegin, SglRoleEnd, SglSamplingParams
+
+from sgl_small4.prompt.cancellation import Cancellation
+from sgl_small4.prompt.choices import likelihood, overlap, shares
+from sgl_small4.prompt.format import Effort, PromptError, PromptFormat, effort_of
+from sgl_small4.prompt.node import Kind, Node
+from sgl_small4.prompt.output import Output, read_output
+from sgl_small4.prompt.parse import OpensIn, Reply, ReplyParser, opens_in
+from sgl_small4.prompt.transcript import TEMPLATE, Transcript, register_template, settings_ids
+from sgl_small4.prompt.transport import BackendError as BackendError
+from sgl_small4.prompt.transport import EngineTransport, HttpTransport, Transport, Unreachable, new_rid
+
+TIMEOUT = 600.0  # seconds without a byte; a long document on a small host takes minutes to read
+ATTEMPTS = 4  # of one request, when the server cannot be reached or has no room
+FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # seconds between two tries; each wait is twice the one before, with jitter
+STATE = "small4.state"  # the one key of ours in a program's variables: what `fork` copies, and nothing else does
+SHORT = 64  # tokens of a new prompt that several options may each read anew
+ASKED = ("return_logprob", "logprob_start_len", "top_logprobs_num", "return_text_in_logprobs")
+GIVEN_UP = "The program gave this request up."
+NO_IMAGES = "The program shows an image, and this release of the model reads text only."
+OURS = ("mistral4", "mistral3")  # /model_info's model_type: text alone, or inside the vision wrapper
+
+# The interpreter warns with a traceback where a backend raises. Our errors are raised again, as one sentence, where the
+# program reads the variable.
+warnings.filterwarnings("ignore", message=r"(?s)Error in stream_executor.*BackendError")
+register_template()
+
+
+class Recorder(Protocol):
+    """Where nodes go: `programs.graph.Graph`, or anything that counts and keeps."""
+
+    def next_id(self) -> int: ...
+
+    def clock(self) -> float: ...
+
+    def record(self, node: Node) -> None: ...
+
+
+@dataclass(frozen=True)
+class State:
+    """What one program state has said and how it asks; copied by `fork`."""
+
+    transcript: Transcript = field(default_factory=Transcript)
+    effort: Effort | None = None  # None: the backend's
+    thinking_budget: int | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    probabilities: bool = False
+    name: str = ""
+    recorder: Recorder | None = None
+    cancellation: Cancellation | None = None
+    parent: int | None = None  # the node this state goes on from
+    known: int = 0  # ids of the prompt that the parent has shown already
+
+
+def configure(
+    s: ProgramState,
+    *,
+    effort: Effort | None = None,
+    thinking_budget: int | None = None,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    probabilities: bool | None = None,
+    graph: Recorder | None = None,
+    cancellation: Cancellation | None = None,
+    name: str | None = None,
+) -> None:
+    """Set what holds for the generations that follow on this state and on its forks; what is not given stays.
+
+    It first waits for what the state has still to do. `thinking_budget`: most tokens of a trace. `tools`: definitions
+    in OpenAI's form. `probabilities`: have the probability of each answer in its node and meta information.
+    """
+    s.sync()
+    variables = s.stream_executor.variables
+    given: dict[str, Any] = {
+        "effort": effort,
+        "thinking_budget": thinking_budget,
+        "tools": None if tools is None else tuple(tools),
+        "probabilities": probabilities,
+        "recorder": graph,
+        "cancellation": cancellation,
+        "name": name,
+    }
+    variables[STATE] = replace(_state(variables), **{key: value for key, value in given.items() if value is not None})
+
+
+def reply_of(s: ProgramState, variable: str) -> Reply:
+    """Trace, answer and calls of the generation `variable`, in the model's order."""
+    s.get_var(variable)
+    return s.get_meta_info(variable)["reply"]
+
+
+def tool_result(text: str) -> SglExpr:
+    """A tool's result, as a turn of its own."""
+    return SglExprList([SglRoleBegin("tool"), SglConstantText(text), SglRoleEnd("tool")])
+
+
+class Small4Backend(BaseBackend):
+    """The frontend's way to one served Small 4.
+
+    `target` is a server's URL or a `sglang.Engine`. `tokenizer` is a folder with `tekken.json` or `tokenizer.json`, by
+    default where the server says that its own lies. `timeout`: seconds without a byte of an answer. Raises BackendError
+    for a server that is not there, that serves another model, or whose tokenizer is not at hand. Use it from any number
+    of threads; `close` lets go of its connections and of what still runs.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        *,
+        tokenizer: Path | str | None = None,
+        api_key: str | None = None,
+        effort: Effort = "none",
+        timeout: float = TIMEOUT,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        super().__init__()
+        self.chat_template = TEMPLATE
+        self.effort = effort_of(effort)
+        self._attempts = attempts
+        self._transport: Transport = (
+            HttpTransport(target.rstrip("/"), api_key, timeout)
+            if isinstance(target, str)
+            else EngineTransport(target, timeout)
+        )
+        try:
+            self.model_info = self._retried(self._transport.model_info)
+            self.format = _format(self._transport.where, self.model_info, tokenizer)
+        except BaseException:
+            self._transport.close()
+            raise
+        self._open = Cancellation()
+        self._settings = lru_cache(maxsize=64)(self._encode_settings)
+
+    def __enter__(self) -> "Small4Backend":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._open.set()
+        self._transport.close()
+
+    def get_model_name(self) -> str:
+        return self.model_info["model_path"]
+
+    # What the interpreter calls
+
+    def commit_lazy_operations(self, s: StreamExecutor) -> None:
+        """Put the prompt so far into the prefix cache; the interpreter asks for it before it forks."""
+        with self._turn(s) as turn:
+            self._prefill(turn)
+
+    def cache_prefix(self, prefix_str: str) -> None:
+        """Put text that all programs of a batch begin with into the prefix cache."""
+        ids = [self.format.control(SpecialTokens.bos), *self.format.encode_text(prefix_str)]
+        fields = {"input_ids": ids, "sampling_params": {"max_new_tokens": 0}}
+        self._retried(lambda: self._transport.generate(fields, new_rid()))
+
+    def fill_image(self, s: StreamExecutor) -> None:
+        raise BackendError(NO_IMAGES)
+
+    def generate(self, s: StreamExecutor, sampling_params: SglSamplingParams) -> tuple[Any, dict[str, Any]]:
+        """The answer, or one per sample, and the first one's meta information (output.py)."""
+        with self._turn(s) as turn:
+            answers = self._ask(turn, self._generation(turn, sampling_params))
+            outputs = [turn.read(answer) for answer in (answers if isinstance(answers, list) else [answers])]
+            turn.end(outputs[0].kept, outputs[0].text)
+        texts = [output.text for output in outputs]
+        return (texts if isinstance(answers, list) else texts[0]), outputs[0].meta
+
+    def generate_stream(
+        self, s: StreamExecutor, sampling_params: SglSamplingParams
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The answer piece by piece; what may turn out to be a stop string waits. The last piece has all meta
+        information."""
+        with self._turn(s) as turn:
+            fields = self._generation(turn, sampling_params)
+            stops = fields["sampling_params"]["stop"] or []
+            held = max((len(stop) for stop in ([stops] if isinstance(stops, str) else stops)), default=0)
+            parser, said, given = ReplyParser(self.format, turn.opens_in), "", 0
+            ids: list[int] = []
+            logprobs: list[Any] = []
+            event: dict[str, Any] = {"meta_info": {}}
+            for event in self._events(turn, fields):
+                new = _new(event["output_ids"], len(ids), event["meta_info"]["completion_tokens"])
+                entries = event["meta_info"].get("output_token_logprobs") or []
+                logprobs = entries if len(entries) > len(logprobs) else [*logprobs, *entries]
+                ids += new
+                said += "".join(piece.text for piece in parser.feed(new) if piece.kind == "answer")
+                if len(said) - held > given:
+                    yield said[given : len(said) - held], event["meta_info"]
+                    given = len(said) - held
+            meta = event["meta_info"] | ({"output_token_logprobs": logprobs} if logprobs else {})
+            output = turn.read({"output_ids": ids, "meta_info": meta})
+            turn.end(output.kept, output.text)
+        yield output.text[given:], output.meta
+
+    def select(
+        self,
+        s: StreamExecutor,
+        choices: list[str],
+        temperature: float,
+        choices_method: ChoicesSamplingMethod | None = None,
+    ) -> ChoicesDecision:
+        """Choose by the model's probabilities of each option's own ids, which follow the prompt's.
+
+        The method is upstream's if the program names one, else the likelihood (choices.py); a program that names
+        upstream's default by its name cannot be told from one that names none, and gets the likelihood too.
+        """
+        if temperature > 1e-5:
+            raise BackendError("A choice has no temperature: the most likely option is taken; leave temperature out.")
+        if not choices or not all(isinstance(choice, str) and choice for choice in choices):
+            raise BackendError("A choice needs options, each of them a text that is not empty.")
+        method = likelihood if choices_method in (None, token_length_normalized) else choices_method
+        with self._turn(s) as turn:
+            options = [self.format.encode_text(choice) for choice in choices]
+            scored = options
+            if method is likelihood and overlap(options):
+                scored = [[*option, self.format.control(SpecialTokens.eos)] for option in options]
+            if len(turn.prompt) - turn.state.known > SHORT and len(options) > 1:
+                self._prefill(turn)
+            answers, began = self._ask(turn, turn.scoring(scored)), turn.began
+            entries = [answer["meta_info"]["input_token_logprobs"][1:] for answer in answers]
+            unconditional = None
+            if method.requires_unconditional_logprobs:
+                alone = {"input_ids": scored, "sampling_params": {"max_new_tokens": 0}, "return_logprob": True}
+                alone["logprob_start_len"] = 0
+                unconditional = [a["meta_info"]["input_token_logprobs"] for a in self._ask(turn, alone)]
+            sums = [sum(entry[0] for entry in option) for option in entries]
+            decision = method(
+                choices=choices,
+                normalized_prompt_logprobs=[total / len(option) for total, option in zip(sums, entries, strict=True)],
+                input_token_logprobs=entries,
+                output_token_logprobs=[answer["meta_info"]["output_token_logprobs"] for answer in answers],
+                unconditional_token_logprobs=unconditional,
+            )
+            chosen, probabilities = choices.index(decision.decision), shares(sums)
+            decision.meta_info = {
+                **(decision.meta_info or {}),
+                "method": type(method).__name__,
+                "logprobs": sums,
+                "probabilities": probabilities,
+            }
+            turn.record("select", decision.decision, _together(answers), probabilities[chosen], began)
+            turn.end(options[chosen], decision.decision)
+        return decision
+
+    _handle_dtype_to_regex = RuntimeEndpoint._handle_dtype_to_regex
+
+    # How it asks
+
+    @contextmanager
+    def _turn(self, s: StreamExecutor) -> Iterator["_Turn"]:
+        """One step of a program: its prompt when it begins; a failure is recorded, and kept for who reads."""
+        try:
+            turn = _Turn(self, s)
+        except PromptError as error:
+            s.variables = _Failed(s.variables, BackendError(str(error)))
+            raise s.variables.error from error
+        try:
+            yield turn
+        except BackendError as error:
+            turn.failed(error)
+            s.variables = _Failed(s.variables, error)
+            raise
+
+    def _generation(self, turn: "_Turn", sampling_params: SglSamplingParams) -> dict[str, Any]:
+        self._handle_dtype_to_regex(sampling_params)
+        sampling = sampling_params.to_srt_kwargs()
+        if turn.state.thinking_budget is not None and turn.effort == "high":
+            sampling["custom_params"] = {"thinking_budget": turn.state.thinking_budget}
+        asked = {name: getattr(sampling_params, name) for name in ASKED if getattr(sampling_params, name) is not None}
+        if turn.state.probabilities:
+            asked["return_logprob"] = True
+        return {"input_ids": turn.prompt, "sampling_params": sampling, **asked}
+
+    def _prefill(self, turn: "_Turn") -> None:
+        answer = self._ask(turn, {"input_ids": turn.prompt, "sampling_params": {"max_new_tokens": 0}})
+        turn.record("prefill", "", answer["meta_info"])
+        turn.end((), "")
+
+    def _ask(self, turn: "_Turn", fields: Mapping[str, Any]) -> Any:
+        def once() -> Any:
+            with self._in_flight(turn) as rid:
+                return self._transport.generate(fields, rid)
+
+        turn.began = turn.clock()
+        return self._retried(once)
+
+    def _events(self, turn: "_Turn", fields: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """A stream that could not begin is tried again; one that broke off is not."""
+        turn.began = turn.clock()
+        with ExitStack() as stack:
+
+            def first() -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+                events = self._transport.stream(fields, stack.enter_context(self._in_flight(turn)))
+                return next(events), events
+
+            event, events = self._retried(first)
+            yield event
+            yield from events
+
+    def _retried(self, request: Callable[[], Any]) -> Any:
+        for attempt in stamina.retry_context(
+            on=Unreachable,
+            attempts=self._attempts,
+            timeout=None,
+            wait_initial=FIRST_WAIT,
+            wait_max=LONGEST_WAIT,
+            wait_jitter=FIRST_WAIT,
+        ):
+            with attempt:
+                answer = request()
+        return answer
+
+    @contextmanager
+    def _in_flight(self, turn: "_Turn") -> Iterator[str]:
+        """A request's id, while it may be given up."""
+        rid = new_rid()
+
+        def abort() -> None:
+            self._transport.abort(rid)
+
+        given_up = turn.state.cancellation
+        with self._open.covers(abort), given_up.covers(abort) if given_up else nullcontext():
+            if turn.given_up():
+                raise BackendError(GIVEN_UP)
+            yield rid
+
+    def _encode_settings(self, effort: Effort, tools: str) -> tuple[int, ...]:
+        return tuple(settings_ids(self.format, effort, orjson.loads(tools)))
+
+
+class _Turn:
+    """One step of a program on the way: the prompt that it begins with, and what becomes of it."""
+
+    def __init__(self, backend: Small4Backend, executor: StreamExecutor) -> None:
+        self.backend, self.executor = backend, executor
+        self.state = _state(executor.variables)
+        self.transcript = self.state.transcript.follow(executor, backend.format)
+        self.effort: Effort = self.state.effort or backend.effort
+        settings = backend._settings(self.effort, orjson.dumps(self.state.tools).decode())
+        self.prompt = self.transcript.ids(backend.format, settings)
+        self.began = self.clock()
+
+    @property
+    def opens_in(self) -> OpensIn:
+        return opens_in(self.prompt, self.backend.format)
+
+    def clock(self) -> float:
+        return self.state.recorder.clock() if self.state.recorder else 0.0
+
+    def given_up(self) -> bool:
+        return self.state.cancellation is not None and self.state.cancellation.is_set()
+
+    def scoring(self, options: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """Ask for the log-probability of each option's ids: of everything behind the prompt's last id."""
+        return {
+            "input_ids": [[*self.prompt, *option] for option in options],
+            "sampling_params": {"max_new_tokens": 0, "temperature": 0},
+            "return_logprob": True,
+            "logprob_start_len": len(self.prompt) - 1,
+        }
+
+    def read(self, answer: Mapping[str, Any]) -> Output:
+        output = read_output(answer, self.backend.format, self.opens_in)
+        self.record("generate", output.text, output.meta, output.meta["probability"])
+        return output
+
+    def record(
+        self,
+        kind: Kind,
+        text: str,
+        meta: Mapping[str, Any],
+        probability: float | None = None,
+        began: float | None = None,
+        finish_reason: str | None = None,
+    ) -> None:
+        """Record a node; it becomes the parent of what follows."""
+        recorder = self.state.recorder
+        if recorder is None:
+            return
+        began = self.began if began is None else began
+        node = Node(
+            id=recorder.next_id(),
+            parent=self.state.parent,
+            kind=kind,
+            name=self.state.name,
+            prompt=shown(self.prompt[self.state.known :], self.backend.format),
+            text=text,
+            trace=meta.get("trace"),
+            prompt_tokens=meta.get("prompt_tokens", 0),
+            cached_tokens=meta.get("cached_tokens", 0),
+            completion_tokens=meta.get("completion_tokens", 0),
+            trace_tokens=meta.get("reasoning_tokens", 0),
+            began=began,
+            seconds=recorder.clock() - began,
+            finish_reason=finish_reason or (meta.get("finish_reason") or {}).get("type", ""),
+            probability=probability,
+        )
+        recorder.record(node)
+        self.state = replace(self.state, parent=node.id, known=len(self.prompt))
+
+    def failed(self, error: BackendError) -> None:
+        self.record("generate", str(error), {}, finish_reason="abort" if self.given_up() else "error")
+
+    def end(self, ids: Sequence[int], text: str) -> None:
+        """What was said becomes part of the program's state."""
+        self.transcript = self.transcript.output(ids, text) if ids or text else self.transcript
+        known = len(self.prompt) + len(ids) if self.state.recorder else 0
+        self.executor.variables[STATE] = replace(self.state, transcript=self.transcript, known=known)
+
+
+class _Failed(dict):
+    """The variables of a state whose request failed: reading one that never came says why."""
+
+    def __init__(self, variables: Mapping[str, Any], error: BackendError) -> None:
+        super().__init__(variables)
+        self.error = error
+
+    def __missing__(self, name: str) -> Any:
+        raise self.error
+
+
+def shown(ids: Sequence[int], format: PromptFormat) -> str:
+    """Ids as a reader sees them: text, with control ids by name."""
+    parts, text = [], bytearray()
+    for id in ids:
+        if id in format.control_ids:
+            parts += [text.decode("utf-8", "replace"), format.tokenizer.id_to_piece(id)]
+            text.clear()
+        else:
+            text += format.text_bytes(id)
+    return "".join([*parts, text.decode("utf-8", "replace")])
+
+
+def _state(variables: Mapping[str, Any]) -> State:
+    """The state under our key; `join` may leave a list of its branches' there, which is none."""
+    found = variables.get(STATE) if STATE in variables else None
+    return found if isinstance(found, State) else State()
+
+
+def _new(output_ids: list[int], have: int, total: int) -> list[int]:
+    """The ids of an event that are not there yet, whether the server sends all or the new ones alone."""
+    return output_ids[have:] if len(output_ids) == total else output_ids
+
+
+def _together(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The counts of one request with several prompts."""
+    metas = [answer["meta_info"] for answer in answers]
+    counts = {name: sum(meta.get(name, 0) for meta in metas) for name in ("prompt_tokens", "cached_tokens")}
+    return {**counts, "finish_reason": {"type": "stop"}}
+
+
+def _format(where: str, info: Mapping[str, Any], tokenizer: Path | str | None) -> PromptFormat:
+    """The format of the model that a server says it serves."""
+    if info.get("model_type") not in OURS:
+        raise BackendError(
+            f"{where} serves {info.get('model_path')!r} (type {info.get('model_type')!r}), which is no Mistral Small 4."
+        )
+    folder = Path(tokenizer or info.get("tokenizer_path") or info["model_path"])
+    try:
+        if not folder.is_dir() and tokenizer is None:
+            folder = Path(snapshot_download(str(folder), allow_patterns=["tekken.json", "tokenizer.json"]))
+        return PromptFormat.from_folder(folder)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise BackendError(
+            f"{where} has its tokenizer at {str(folder)!r}, which cannot be read here ({type(error).__name__}): give "
+            "tokenizer=FOLDER with its tekken.json or tokenizer.json."
+        ) from error

@@ -1,0 +1,204 @@
+"""Requests to a served engine: over HTTP, or to a `sglang.Engine` in this process.
+
+Both take the fields of SGLang's `/generate` with `input_ids`, give its answer, and abort a request by its id.
+"""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+from uuid import uuid4
+
+import httpx
+import orjson
+
+CONNECT_SECONDS = 5.0
+
+Fields = Mapping[str, Any]
+
+
+class BackendError(Exception):
+    """What went wrong with a request, in one sentence."""
+
+
+class Unreachable(BackendError):
+    """The server could not be reached, or had no room: the same request may do later."""
+
+
+class Transport(Protocol):
+    """Where requests go. `rid` is the request's id, new for each try."""
+
+    where: str
+
+    def model_info(self) -> dict[str, Any]:
+        """`/model_info`: the model's path, type and tokenizer."""
+
+    def generate(self, fields: Fields, rid: str) -> Any:
+        """The whole answer: an object, or a list of them for several prompts or samples."""
+
+    def stream(self, fields: Fields, rid: str) -> Iterator[dict[str, Any]]:
+        """The answer as it grows."""
+
+    def abort(self, rid: str) -> None:
+        """Give a request up; its answer comes back with finish reason `abort`."""
+
+    def close(self) -> None:
+        """Let go of connections and threads. The engine goes on."""
+
+
+def new_rid() -> str:
+    """SGLang aborts every request whose id begins with the one given, so ids are of one length and random."""
+    return uuid4().hex
+
+
+class HttpTransport:
+    """A server by its URL. `timeout`: seconds without a byte of an answer."""
+
+    def __init__(self, url: str, api_key: str | None, timeout: float) -> None:
+        self.where = f"The server at {url}"
+        self._timeout = timeout
+        self._client = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS, pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            trust_env=False,
+        )
+
+    def model_info(self) -> dict[str, Any]:
+        return self._read(self._send("GET", "/model_info"))
+
+    def generate(self, fields: Fields, rid: str) -> Any:
+        return self._read(self._send("POST", "/generate", {**fields, "rid": rid}))
+
+    def stream(self, fields: Fields, rid: str) -> Iterator[dict[str, Any]]:
+        response = self._send("POST", "/generate", {**fields, "rid": rid, "stream": True}, stream=True)
+        try:
+            for line in response.iter_lines():
+                if line.startswith("data:") and line != "data: [DONE]":
+                    event = orjson.loads(line[5:])
+                    if "error" in event:
+                        raise BackendError(f"{self.where} ended a stream: {_said(event)}")
+                    yield event
+        except httpx.HTTPError as error:
+            raise self._lost(error) from error
+        finally:
+            response.close()
+
+    def abort(self, rid: str) -> None:
+        try:
+            self._client.post("/abort_request", json={"rid": rid}, timeout=CONNECT_SECONDS)
+        except httpx.HTTPError:
+            pass  # a server that is gone runs nothing any more
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _send(self, method: str, path: str, body: Fields | None = None, stream: bool = False) -> httpx.Response:
+        content = None if body is None else orjson.dumps(body)
+        request = self._client.build_request(
+            method, path, content=content, headers={"Content-Type": "application/json"}
+        )
+        try:
+            response = self._client.send(request, stream=stream)
+            if response.status_code == 200:
+                return response
+            response.read()
+        except httpx.HTTPError as error:
+            raise self._lost(error) from error
+        if response.status_code == 503:
+            raise Unreachable(f"{self.where} has no room or is not ready: {_message(response)}")
+        if response.status_code in (401, 403):
+            raise BackendError(f"{self.where} refused the key ({response.status_code}): give api_key.")
+        if response.status_code == 404:
+            raise BackendError(f"{self.where} is no SGLang server: it does not know {path}.")
+        raise BackendError(f"{self.where} refused a request ({response.status_code}): {_message(response)}")
+
+    def _lost(self, error: httpx.HTTPError) -> BackendError:
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            return BackendError(f"{self.where} said nothing for {self._timeout:g} s: give more time, or ask for less.")
+        return Unreachable(f"{self.where} cannot be reached ({error or type(error).__name__}): is it running?")
+
+    def _read(self, response: httpx.Response) -> Any:
+        try:
+            return orjson.loads(response.content)
+        except orjson.JSONDecodeError as error:
+            raise BackendError(f"{self.where} is no SGLang server: its answer is not JSON.") from error
+
+
+class EngineTransport:
+    """A `sglang.Engine` in this process. Its event loop runs in a thread of ours from now on, so that programs can ask
+    from several threads; the engine's own blocking calls need that loop, and wait until `close`."""
+
+    where = "The engine"
+
+    def __init__(self, engine: Any, timeout: float) -> None:
+        self._engine, self._timeout = engine, timeout
+        self._loop: asyncio.AbstractEventLoop = engine.loop
+        self._thread = threading.Thread(target=self._loop.run_forever, name="small4-engine", daemon=True)
+        self._thread.start()
+
+    def model_info(self) -> dict[str, Any]:
+        manager = self._engine.tokenizer_manager
+        return {
+            "model_path": manager.server_args.model_path,
+            "tokenizer_path": manager.server_args.tokenizer_path,
+            "model_type": manager.model_config.hf_config.model_type,
+        }
+
+    def generate(self, fields: Fields, rid: str) -> Any:
+        return self._wait(self._engine.async_generate(**_engine_fields(fields), rid=self._rids(fields, rid)), rid)
+
+    def stream(self, fields: Fields, rid: str) -> Iterator[dict[str, Any]]:
+        outputs = self._wait(self._engine.async_generate(**_engine_fields(fields), rid=rid, stream=True), rid)
+        ended = object()
+        try:
+            while (event := self._wait(anext(outputs, ended), rid)) is not ended:
+                yield event
+        finally:
+            self._wait(outputs.aclose(), rid)
+
+    def abort(self, rid: str) -> None:
+        self._loop.call_soon_threadsafe(self._engine.tokenizer_manager.abort_request, rid)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _rids(self, fields: Fields, rid: str) -> Any:
+        several = isinstance(fields["input_ids"][0], list)
+        return [f"{rid}_{index}" for index in range(len(fields["input_ids"]))] if several else rid
+
+    def _wait(self, awaitable: Any, rid: str) -> Any:
+        future = asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._loop)
+        try:
+            return future.result(self._timeout)
+        except TimeoutError as error:
+            future.cancel()
+            self.abort(rid)
+            raise BackendError(
+                f"The engine gave nothing for {self._timeout:g} s: give more time, or ask for less."
+            ) from error
+        except ValueError as error:  # what SGLang's request checks, and ours, raise
+            raise BackendError(f"The engine refused a request: {error}") from error
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _engine_fields(fields: Fields) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "return_text_in_logprobs"}
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return _said(orjson.loads(response.content))
+    except orjson.JSONDecodeError:
+        return response.text[:200] or "no reason given."
+
+
+def _said(body: Any) -> str:
+    """The sentence of an error in any of SGLang's forms."""
+    error = body.get("error", body) if isinstance(body, Mapping) else body
+    return str(error.get("message", error) if isinstance(error, Mapping) else error)[:500]
