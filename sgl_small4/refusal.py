@@ -20,9 +20,14 @@ OPENING_EVENTS = 3  # the most that a route sends before its first token: `respo
 class Progress:
     """How far the request behind one stream has come."""
 
-    path: str = ""
     begun: bool = False
-    refused: str | None = None
+
+
+class Refused(BaseException):
+    """A refusal on its way to `stream_or_refuse`.
+
+    Not an Exception: SGLang's streams catch those, log them with a traceback and answer with an event.
+    """
 
 
 _stream: ContextVar[Progress | None] = ContextVar("small4_stream", default=None)
@@ -30,17 +35,18 @@ _stream: ContextVar[Progress | None] = ContextVar("small4_stream", default=None)
 
 async def watched(check: Callable[[], None], outputs: AsyncIterator[Any], http: Any) -> AsyncIterator[Any]:
     """The outputs of one request after `check`; the stream that this runs in learns how it begins."""
-    progress = _stream.get() or Progress()
+    progress = _stream.get()
     try:
         check()
         async with aclosing(outputs):  # type: ignore[type-var]
             async for output in outputs:
-                progress.begun = True
+                if progress is not None:
+                    progress.begun = True
                 yield output
     except ValueError as error:
-        if not progress.begun and http is not None:
-            progress.path, progress.refused = http.url.path, str(error)
-        raise
+        if progress is None or progress.begun or http is None:
+            raise
+        raise Refused(http.url.path, str(error)) from None
 
 
 async def stream_or_refuse(stream: Callable, response: StreamingResponse, send: Send) -> None:
@@ -49,19 +55,19 @@ async def stream_or_refuse(stream: Callable, response: StreamingResponse, send: 
     _stream.set(progress)
     events = aiter(response.body_iterator)
     opening: list[Any] = []
-    while not progress.begun and progress.refused is None and len(opening) < OPENING_EVENTS:
-        try:
+    try:
+        while not progress.begun and len(opening) < OPENING_EVENTS:
             opening.append(await anext(events))
-        except StopAsyncIteration:
-            break
-    if progress.refused is None:
-        response.body_iterator = _joined(opening, events)
-        await stream(response, send)
+    except StopAsyncIteration:
+        pass
+    except Refused as refused:
+        response.background = None  # SGLang's aborts the request there, and fails on one that was not let in
+        refusal = JSONResponse(body_of(*refused.args), status_code=400)
+        await send({"type": "http.response.start", "status": 400, "headers": refusal.raw_headers})
+        await send({"type": "http.response.body", "body": refusal.body})
         return
-    response.background = None  # SGLang's aborts the request there, and fails on one that was not let in
-    refusal = JSONResponse(body_of(progress.path, progress.refused), status_code=400)
-    await send({"type": "http.response.start", "status": 400, "headers": refusal.raw_headers})
-    await send({"type": "http.response.body", "body": refusal.body})
+    response.body_iterator = _joined(opening, events)
+    await stream(response, send)
 
 
 def body_of(path: str, sentence: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import httpx
 import litellm
 import openai
 from langchain_openai import ChatOpenAI
+from litellm.llms.custom_httpx.http_handler import HTTPHandler
 from mistralai.client import Mistral
 
 from sgl_small4.nano import CHECKPOINT
@@ -220,7 +221,8 @@ def _litellm_anthropic(url: str, model: str, question: Question, stream: bool) -
     request = _chat_request(f"anthropic/{model}", question) | {"api_base": url, "api_key": KEY}
     del request["reasoning_effort"]
     request |= {"thinking": _thinking(question.effort), "allowed_openai_params": ["thinking"]}
-    shown = _litellm(request, stream)
+    # Its shared client leaves a stream open; collected inside that client's lock, it waits for the lock forever.
+    shown = _litellm(request | {"client": HTTPHandler(timeout=60)}, stream)
     # Its count of the trace is an estimate of its own where the route reports none.
     return Shown(shown.trace, shown.answer, shown.calls, shown.prompt, shown.cached, shown.completion, None)
 
