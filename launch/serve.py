@@ -15,6 +15,7 @@ from launch.host import Host
 from launch.profiles import Profiles, as_command_line
 
 SGLANG = "from launch.serve import sglang; sglang()"
+SGLANG_WITH_GRAPHS = "from launch.graphs import sglang; sglang()"
 
 
 def sglang() -> None:
@@ -30,18 +31,19 @@ def sglang() -> None:
         sys.exit(f"small4: {error}")
 
 
-def serve(arguments: list[str], profile: str | None) -> NoReturn:
+def serve(arguments: list[str], profile: str | None, graphs: bool = False) -> NoReturn:
     """Replace this process by SGLang's server, so that signals and the exit code are its own."""
-    command = command_line(arguments, profile, Host())
+    command = command_line(arguments, profile, Host(), graphs)
     sys.stdout.flush()
     os.execv(command[0], command)
 
 
-def command_line(arguments: list[str], profile: str | None, host: Host) -> list[str]:
+def command_line(arguments: list[str], profile: str | None, host: Host, graphs: bool = False) -> list[str]:
     """The whole command for `[MODEL] [SGLang arguments]`, checked; raises LaunchError with what to do.
 
     A profile's arguments stand before the caller's: argparse keeps the last value, whichever spelling was used. A
-    configuration file (`--config`) would lose against them, so with one the profile is left out.
+    configuration file (`--config`) would lose against them, so with one the profile is left out. With `graphs` the
+    chat route also runs graphs, at the efforts auto and deliberate.
     """
     given, passed_on = _read(arguments)
     model = check_model(given.model_path)
@@ -50,7 +52,7 @@ def command_line(arguments: list[str], profile: str | None, host: Host) -> list[
     if not given.config:
         check_port_is_free(*address)
     return [
-        *(sys.executable, "-c", SGLANG, "serve", "--model-path", str(model)),
+        *(sys.executable, "-c", SGLANG_WITH_GRAPHS if graphs else SGLANG, "serve", "--model-path", str(model)),
         *as_command_line(defaults),
         *passed_on,
     ]
