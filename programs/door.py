@@ -115,9 +115,8 @@ class GraphDoor:
             await _refusal(400, str(refused))(scope, receive, send)
             return
         except RecursionError:
-            await _refusal(400, "The request is nested too deep: no field of it needs so many levels.")(
-                scope, receive, send
-            )
+            sentence = "The request is nested too deep: no field of it needs so many levels."
+            await _refusal(400, sentence)(scope, receive, send)
             return
         if self._running >= self._at_once:
             sentence = (
@@ -170,7 +169,6 @@ class GraphDoor:
         """
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Result | BaseException] = loop.create_future()
-        self._running += 1
 
         def finish(result: Result | BaseException) -> None:
             self._running -= 1
@@ -188,6 +186,7 @@ class GraphDoor:
                 pass  # the server has ended
 
         threading.Thread(target=run, name="small4-graph", daemon=True).start()
+        self._running += 1
         return outcome
 
     def _solved(self, asked: Asked, cancel: Cancellation) -> Result:
