@@ -114,13 +114,13 @@ def _functions(named: Sequence[str]) -> list[Any]:
 
 
 def _module(file: Path) -> ModuleType:
-    """The module that a file is, as `python FILE` would run it: what lies beside it can be imported."""
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    """The module that a file is. What lies beside it can be imported; no module of ours is replaced by either."""
+    spec = importlib.util.spec_from_file_location(f"small4_tool_{file.stem}", file)
     if spec is None or spec.loader is None or not file.is_file():
         raise LaunchError(f"The tools' file {str(file)!r} is no Python file that is there: write FILE.py:FUNCTION.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # as import does; dataclasses and pickle look there
-    sys.path.insert(0, str(file.parent))
+    sys.path.append(str(file.parent))
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's file raises

@@ -76,9 +76,10 @@ class Tool:
             said = str(error).splitlines()[0].split(". ")[0].rstrip(".")  # pydantic goes on with advice and a link
             raise ProgramError(f"{name!r} cannot be a tool: {said}.") from error
         # The model is told what it may give; that nothing else may be given is checked here.
-        parameters = {key: schema[key] for key in ("type", "properties", "required", "$defs") if key in schema}
+        parameters = {"type": "object", "properties": schema.get("properties", {})}
+        parameters |= {key: schema[key] for key in ("required", "$defs") if key in schema}
         description = inspect.getdoc(function) or ""
-        definition = {"name": name, "description": description, "parameters": {"properties": {}} | parameters}
+        definition = {"name": name, "description": description, "parameters": parameters}
         return cls(name, {"type": "function", "function": definition}, function, adapter)
 
     def call(self, arguments: str, timeout: float) -> Outcome:

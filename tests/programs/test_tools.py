@@ -1,16 +1,21 @@
 """A question answered with functions, against a server whose replies the test writes."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 from mistral_common.tokens.tokenizers.base import SpecialTokens
 from pydantic import BaseModel, Field
 
+from launch import tools as command
+from launch.errors import LaunchError
 from programs.calculator import calculator
 from programs.errors import ProgramError
 from programs.functions import RESULT_LIMIT, Tool
@@ -518,3 +523,105 @@ def test_division_by_zero_is_told_as_such():
     assert Tool.of(calculator).call('{"expression": "1/0"}', 5).text == (
         "calculator failed: ZeroDivisionError: division by zero."
     )
+
+
+# The command
+
+TOOLS_FILE = '''
+import threading
+from beside import FACTOR
+
+def times(n: int) -> int:
+    """Multiply."""
+    print("a function may print")
+    return n * FACTOR
+
+def hangs() -> None:
+    """Hang, with a thread that Python would wait for at its end."""
+    thread = threading.Thread(target=threading.Event().wait)
+    thread.start()
+    thread.join()
+'''
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "beside.py").write_text("FACTOR = 7\n")
+    (tmp_path / "mine.py").write_text(TOOLS_FILE)
+    return tmp_path / "mine.py"
+
+
+def test_the_answer_is_on_standard_output_and_calls_and_costs_on_standard_error(capsys: pytest.CaptureFixture[str]):
+    with scripted(calls(SUM), says("95018")) as server:
+        assert command.tools("1234*77?", [], "none", server.url, 4, 10.0, None, as_json=False) == 0
+    out, err = capsys.readouterr()
+    assert out == "95018\n"
+    first, costs = err.splitlines()
+    assert first == '1. calculator({"expression": "1234*77"}) -> 95018'
+    assert costs.startswith("effort none: 2 requests, ")
+
+
+def test_json_is_exactly_one_object_whatever_a_function_prints(capsys: pytest.CaptureFixture[str], file: Path):
+    with scripted(calls(("times", '{"n": 6}')), says("42 \x1b[31m")) as server:
+        code = command.tools("6*7?", [f"{file}:times"], "none", server.url, 4, 10.0, file.with_name("g.html"), True)
+    out, err = capsys.readouterr()
+    assert (code, out.count("\n"), err) == (0, 1, "a function may print\n")
+    assert "\x1b" not in out
+    said = json.loads(out)
+    assert list(said) == ["answer", "trace", "effort", "state", "error", "calls", "usage"]
+    assert said["calls"] == [{"round": 1, "name": "times", "arguments": '{"n": 6}', "state": "done", "result": "42"}]
+    assert "round 1" in file.with_name("g.html").read_text()
+
+
+def test_without_an_answer_the_exit_code_is_1_and_the_reason_one_sentence(capsys: pytest.CaptureFixture[str]):
+    with scripted(script=lambda request: calls(SUM)) as server:
+        assert command.tools("1?", [], "none", server.url, 1, 10.0, None, as_json=False) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "small4: The model asked for more calls after 1 rounds: allow more rounds, or ask for less."
+    )
+
+
+def test_what_calls_and_results_say_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]):
+    texts = [text for text in HOSTILE if len(text) < 300]
+    asked = [(("\x1b[31m" + text)[:60], text) for text in texts[-MOST_CALLS:]]
+    with scripted(calls(*asked), says(*texts)) as server:
+        assert command.tools("1?", [], "none", server.url, 4, 10.0, None, as_json=False) == 0
+    shown = "".join(capsys.readouterr())
+    assert "\N{SYMBOL FOR ESCAPE}[31m" in shown
+    assert not [char for char in shown if char not in "\n\t" and (ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0)]
+    assert not set(shown) & set("\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+
+
+def test_the_program_ends_though_a_function_never_does(file: Path):
+    script = (
+        f"import sys; from launch.tools import tools; sys.exit(tools('?', ['{file}:hangs'], 'none', sys.argv[1],"
+        + (" 4, 0.2, None, False))")
+    )
+    with scripted(calls(("hangs", "{}")), says("gone")) as server:
+        ended = subprocess.run(
+            [sys.executable, "-c", script, server.url], capture_output=True, text=True, timeout=60, check=False
+        )
+    assert (ended.returncode, ended.stdout) == (0, "gone\n"), ended.stderr
+    assert "[timeout] -> hangs gave no result within 0.2 seconds" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("mine.py", "names no function"),
+        ("mine.py:", "names no function"),
+        ("none.py:f", "is no Python file that is there"),
+        (".:f", "is no Python file that is there"),
+        ("mine.py:nothing", "There is no function 'nothing'"),
+        ("mine.py:FACTOR", "There is no function 'FACTOR'"),
+        ("raises.py:f", "cannot be read: ZeroDivisionError: division by zero"),
+        ("broken.py:f", "cannot be read: SyntaxError"),
+        ("leaves.py:f", "cannot be read: SystemExit"),
+    ],
+)
+def test_a_tool_that_cannot_be_had_is_named(place: str, said: str, file: Path):
+    for name, text in (("raises", "1/0"), ("broken", "def"), ("leaves", "raise SystemExit")):
+        file.with_name(f"{name}.py").write_text(text)
+    with pytest.raises(LaunchError) as refusal:
+        command.tools("?", [f"{file.parent}/{place}"], "none", "http://127.0.0.1:9", 4, 10.0, None, False)
+    assert said in str(refusal.value) and "\n" not in str(refusal.value)
