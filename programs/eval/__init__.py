@@ -1,0 +1,1 @@
+"""Labelled cases at several efforts: accuracy with honest intervals, and what it cost."""
