@@ -1,5 +1,6 @@
 """Any OpenAI-compatible server, asked the same cases."""
 
+import logging
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -71,12 +72,16 @@ class _Usage(_Wire):
     completion_tokens_details: _CompletionDetails | None = None
 
 
-class _Busy(Exception):
-    """A status that asks to come again."""
+class _Later(Exception):
+    """The same request may do later, after `wait` seconds where the server said how many."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        super().__init__(_refusal(response))
-        self.wait = _retry_after(response)
+    def __init__(self, why: str, wait: float | None = None) -> None:
+        super().__init__(why)
+        self.wait = wait
+
+
+# A retry is announced by stamina's logger; ours ends in a reply or in a failure that says all.
+logging.getLogger("stamina").addFilter(lambda record: "_Later(" not in str(vars(record).get("stamina.caused_by")))
 
 
 def answers(url: str) -> bool:
@@ -112,14 +117,20 @@ class Server:
             raise ProgramError(f"No server answers at {self.url}: start it, or correct --against.") from error
 
     def post(self, body: dict[str, Any]) -> httpx.Response:
-        """The last response of a few attempts; raises httpx.TransportError or _Busy where none came through."""
+        """The response, of a few attempts where connections fail or the server is busy. Raises _Later where none came
+        through, httpx.TimeoutException where one took too long: the same again would take as long."""
         for attempt in stamina.retry_context(
             on=_again, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=8.0, wait_jitter=0.5
         ):
             with attempt:
-                response = self._client.post("/v1/chat/completions", json=body)
+                try:
+                    response = self._client.post("/v1/chat/completions", json=body)
+                except (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout):
+                    raise
+                except httpx.TransportError as error:
+                    raise _Later(f"the connection failed, {type(error).__name__}") from error
                 if response.status_code in RETRIED:
-                    raise _Busy(response)
+                    raise _Later(_refusal(response), _retry_after(response))
         return response
 
     def alive(self) -> bool:
@@ -165,12 +176,10 @@ class Endpoint:
         messages = [*document, {"role": "user", "content": case.question}]
         try:
             response = self._server.post({**self._fixed, "messages": messages})
-        except _Busy as error:
+        except _Later as error:
             return failed(f"{error} ({ATTEMPTS} attempts)", time.perf_counter() - began)
         except httpx.TimeoutException:
             return failed("no reply within the time limit", time.perf_counter() - began)
-        except httpx.TransportError as error:
-            return failed(f"the connection failed ({type(error).__name__})", time.perf_counter() - began)
         seconds = time.perf_counter() - began
         if response.status_code != 200:
             return failed(_refusal(response), seconds)
@@ -233,13 +242,10 @@ def _counts(usage: Any) -> Counts | None:
 
 
 def _again(error: Exception) -> bool | float:
-    """Connection faults and busy servers, after the wait that the server asks for; a reply that timed out is not asked
-    for again: it would take as long."""
-    if isinstance(error, _Busy):
-        return True if error.wait is None else error.wait
-    return isinstance(error, httpx.TransportError) and (
-        isinstance(error, httpx.ConnectTimeout) or not isinstance(error, httpx.TimeoutException)
-    )
+    """After the wait that the server asks for, else stamina's."""
+    if not isinstance(error, _Later):
+        return False
+    return True if error.wait is None else error.wait
 
 
 def _retry_after(response: httpx.Response) -> float | None:
