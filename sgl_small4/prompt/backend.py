@@ -9,6 +9,7 @@ language (effort, tools, the graph that requests are recorded in) is set with `c
 answer alone; its trace, calls and counts are in `get_meta_info` and `reply_of`.
 """
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -36,7 +37,7 @@ from sgl_small4.prompt.output import Output, read_output
 from sgl_small4.prompt.parse import OpensIn, Reply, ReplyParser, opens_in
 from sgl_small4.prompt.transcript import TEMPLATE, Transcript, register_template, settings_ids
 from sgl_small4.prompt.transport import BackendError as BackendError
-from sgl_small4.prompt.transport import EngineTransport, HttpTransport, Transport, Unreachable, new_rid
+from sgl_small4.prompt.transport import Unreachable, new_rid, transport_of
 
 TIMEOUT = 600.0  # seconds without a byte; a long document on a small host takes minutes to read
 ATTEMPTS = 4  # of one request, when the server cannot be reached or has no room
@@ -52,6 +53,8 @@ OURS = ("mistral4", "mistral3")  # /model_info's model_type: text alone, or insi
 # program reads the variable.
 warnings.filterwarnings("ignore", message=r"(?s)Error in stream_executor.*BackendError")
 register_template()
+# A retry is announced by stamina's logger; one of ours either succeeds or ends in an error that says all.
+logging.getLogger("stamina").addFilter(lambda record: "Unreachable(" not in str(vars(record).get("stamina.caused_by")))
 
 
 class Recorder(Protocol):
@@ -116,6 +119,12 @@ def reply_of(s: ProgramState, variable: str) -> Reply:
     return s.get_meta_info(variable)["reply"]
 
 
+def node_of(s: ProgramState) -> int:
+    """The graph's node that this state last made; 0 where nothing is recorded."""
+    s.sync()
+    return _state(s.stream_executor.variables).parent or 0
+
+
 def tool_result(text: str) -> SglExpr:
     """A tool's result, as a turn of its own."""
     return SglExprList([SglRoleBegin("tool"), SglConstantText(text), SglRoleEnd("tool")])
@@ -124,10 +133,10 @@ def tool_result(text: str) -> SglExpr:
 class Small4Backend(BaseBackend):
     """The frontend's way to one served Small 4.
 
-    `target` is a server's URL or a `sglang.Engine`. `tokenizer` is a folder with `tekken.json` or `tokenizer.json`, by
-    default where the server says that its own lies. `timeout`: seconds without a byte of an answer. Raises BackendError
-    for a server that is not there, that serves another model, or whose tokenizer is not at hand. Use it from any number
-    of threads; `close` lets go of its connections and of what still runs.
+    `target` is a server's URL, a `sglang.Engine` or a Transport. `tokenizer` is a folder with `tekken.json` or
+    `tokenizer.json`, by default where the server says that its own lies. `timeout`: seconds without a byte of an
+    answer. Raises BackendError for a server that is not there, that serves another model, or whose tokenizer is not at
+    hand. Use it from any number of threads; `close` lets go of its connections and of what still runs.
     """
 
     def __init__(
@@ -144,11 +153,7 @@ class Small4Backend(BaseBackend):
         self.chat_template = TEMPLATE
         self.effort = effort_of(effort)
         self._attempts = attempts
-        self._transport: Transport = (
-            HttpTransport(target.rstrip("/"), api_key, timeout)
-            if isinstance(target, str)
-            else EngineTransport(target, timeout)
-        )
+        self._transport = transport_of(target, api_key, timeout)
         try:
             self.model_info = self._retried(self._transport.model_info)
             self.format = _format(self._transport.where, self.model_info, tokenizer)
@@ -204,7 +209,8 @@ class Small4Backend(BaseBackend):
         with self._turn(s) as turn:
             fields = self._generation(turn, sampling_params)
             stops = fields["sampling_params"]["stop"] or []
-            held = max((len(stop) for stop in ([stops] if isinstance(stops, str) else stops)), default=0)
+            stops = [stops] if isinstance(stops, str) else stops
+            held = max(map(len, stops), default=0)
             parser, said, given = ReplyParser(self.format, turn.opens_in), "", 0
             ids: list[int] = []
             logprobs: list[Any] = []
@@ -215,9 +221,10 @@ class Small4Backend(BaseBackend):
                 logprobs = entries if len(entries) > len(logprobs) else [*logprobs, *entries]
                 ids += new
                 said += "".join(piece.text for piece in parser.feed(new) if piece.kind == "answer")
-                if len(said) - held > given:
-                    yield said[given : len(said) - held], event["meta_info"]
-                    given = len(said) - held
+                certain = min([len(said) - held, *(said.find(stop) for stop in stops if stop in said)])
+                if certain > given:
+                    yield said[given:certain], event["meta_info"]
+                    given = certain
             meta = event["meta_info"] | ({"output_token_logprobs": logprobs} if logprobs else {})
             output = turn.read({"output_ids": ids, "meta_info": meta})
             turn.end(output.kept, output.text)
@@ -235,12 +242,12 @@ class Small4Backend(BaseBackend):
         The method is upstream's if the program names one, else the likelihood (choices.py); a program that names
         upstream's default by its name cannot be told from one that names none, and gets the likelihood too.
         """
-        if temperature > 1e-5:
-            raise BackendError("A choice has no temperature: the most likely option is taken; leave temperature out.")
-        if not choices or not all(isinstance(choice, str) and choice for choice in choices):
-            raise BackendError("A choice needs options, each of them a text that is not empty.")
         method = likelihood if choices_method in (None, token_length_normalized) else choices_method
         with self._turn(s) as turn:
+            if temperature > 1e-5:
+                raise BackendError("A choice has no temperature, the most likely option is taken: leave it out.")
+            if not choices or not all(isinstance(choice, str) and choice for choice in choices):
+                raise BackendError("A choice needs options, each of them a text that is not empty.")
             options = [self.format.encode_text(choice) for choice in choices]
             scored = options
             if method is likelihood and overlap(options):

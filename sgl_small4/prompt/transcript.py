@@ -98,10 +98,10 @@ class Transcript:
         return replace(self, blocks=(*self.blocks[:-1], grown), at=self.at + len(text))
 
     def ids(self, format: PromptFormat, settings: Sequence[int]) -> list[int]:
-        """The prompt: [tokens]. `settings` (tools and effort) stand before the first role that is not the system's."""
+        """The prompt: [tokens]. `settings` (tools and effort) stand before the first user's turn."""
         ids, settled = [format.control(SpecialTokens.bos)], False
         for block in self.blocks:
-            if not settled and block.role not in (None, "system"):
+            if not settled and block.role == "user":
                 ids += settings
                 settled = True
             if block.role in FRAMES:

@@ -183,6 +183,15 @@ class EngineTransport:
             raise BackendError(f"The engine refused a request: {error}") from error
 
 
+def transport_of(target: Any, api_key: str | None, timeout: float) -> Transport:
+    """The way to a server's URL or to an engine of this process; a transport is its own."""
+    if isinstance(target, str):
+        if not target.startswith(("http://", "https://")):
+            raise BackendError(f"{target!r} is no server's URL: it begins with http:// or https://.")
+        return HttpTransport(target.rstrip("/"), api_key, timeout)
+    return EngineTransport(target, timeout) if hasattr(target, "tokenizer_manager") else target
+
+
 async def _awaited(awaitable: Any) -> Any:
     return await awaitable
 
