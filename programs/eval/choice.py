@@ -19,7 +19,7 @@ def chosen(answer: str, expected: str, choices: tuple[str, ...]) -> bool:
     """Whether `answer` settles on `expected`, a letter or an option's text, as whole words.
 
     A letter counts where it is the whole answer, in either case, where the answer begins with it as a label (`B)`,
-    `B.`, `B:`), after words such as "the answer is", or as the only capital of the options that stands alone; text
+    `B.`, `B:`) and labels no other, after words such as "the answer is", or as the only capital of the options that stands alone; text
     counts where it is the only one of the options that is named, in any case. An option after "not" is not chosen. An
     answer that names several options without settling chooses none. Without `choices`, letters are A to J.
     """
@@ -64,9 +64,9 @@ def _letter(answer: str, letters: str, texts: list[str]) -> int | None:
         if len(text) > 1:
             masked = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", " ", masked, flags=re.IGNORECASE)
     alone = _affirmed(rf"(?<![\w'’.-])({one})(?![\w'’-]){_ALONE}", masked)
-    if label := re.match(rf"\W*({one})\s*[).:\n]", answer):
-        others = {letter for letter in alone if letter != label[1]}
-        return letters.index(label[1]) if not others else None
+    labels = re.findall(rf"(?<![\w'’.-])({one})\s*[).:]", answer)
+    if (label := re.match(rf"\W*({one})(?:\s*[).:]|\s*\n)", answer)) and not set(labels) - {label[1]}:
+        return letters.index(label[1])
     return letters.index(alone[0]) if len(set(alone)) == 1 else None
 
 

@@ -53,10 +53,9 @@ def _csv(run: Run, prices: Sequence[Prices | None]) -> str:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
+    rule = rules(run)
     for number, arm in enumerate(run.arms):
-        rows = [row for row in run.rows if row.arm == number]
-        rule = rules(rows)
-        for row in rows:
+        for row in (row for row in run.rows if row.arm == number):
             counts, reply = row.reply.counts, row.reply
             expected = row.case.answer
             cells: dict[str, Any] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from programs.eval.run import Run
 from programs.eval.statistics import FEWEST_CLUSTERS
-from programs.eval.summary import Column, Summary
+from programs.eval.summary import Counting, Summary
 
 FEW = 5  # of the reasons and of the broken lines that are shown
 
@@ -39,10 +39,10 @@ def notes(run: Run, summary: Summary, broken: tuple[str, ...]) -> list[str]:
             said.append(f"{name}: {column.at_limit} of {column.outcomes['empty']} empty replies ended at a limit.")
         if column.tagged:
             said.append(f"{name}: of {column.tagged} replies a trace between tags was taken out before scoring.")
-        said += [f"{name}: {count} times {clean(why)}" for why, count in list(column.reasons.items())[:FEW]]
+        said += [f"{name}: {count} × {clean(why)}" for why, count in list(column.reasons.items())[:FEW]]
         if len(column.reasons) > FEW:
             said.append(f"{name}: {len(column.reasons) - FEW} other reasons are in the results.")
-        said.append(f"{name}: {_counting(column)}")
+    said += [f"{clean(counting.name)}: {_counting(counting)}" for counting in summary.counting]
     shares = [share for column in summary.columns for share in (column.of_asked, column.of_answered) if share]
     if shares and (fewest := min(share.clusters for share in shares)) < FEWEST_CLUSTERS:
         said.append(
@@ -57,18 +57,20 @@ def notes(run: Run, summary: Summary, broken: tuple[str, ...]) -> list[str]:
     return said
 
 
-def _counting(column: Column) -> str:
-    counting = column.counting
+def _counting(counting: Counting) -> str:
     if not counting.seen:
-        return "the server reports no usage, so nothing is known of tokens and cost."
+        return "no reply reports its usage, so nothing is known of tokens and cost."
+    replies = sum(counting.seen.values())
     missing = f"; {counting.without_usage} replies came without usage" if counting.without_usage else ""
-    seen = ", ".join(f"{rule} {count}" for rule, count in counting.seen.items())
+    if not counting.traced:
+        return f"no reply counts a trace, so completion tokens are billed as they are (rule unknown{missing})."
+    seen = ", ".join(f"{rule} in {count}" for rule, count in counting.seen.items())
     says = {
-        "inclusive": "completion tokens include the trace's, which are billed once",
+        "inclusive": "completion tokens include the trace's, and are billed once",
         "exclusive": "completion tokens leave the trace's out, which are added once",
         "unknown": "no single rule shows for trace tokens; where none does, completion tokens are billed as they are",
     }
-    return f"{says[counting.rule]} (counting rule {counting.rule}; replies: {seen}{missing})."
+    return f"{says[counting.rule]} (rule {counting.rule}; of {replies} replies: {seen}{missing})."
 
 
 def clean(text: str) -> str:

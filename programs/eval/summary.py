@@ -10,7 +10,7 @@ import numpy as np
 from programs.eval import statistics
 from programs.eval.run import Outcome, Row, Run
 from programs.eval.statistics import Interval
-from programs.eval.usage import Prices, Rule, settled_rule
+from programs.eval.usage import Counts, Prices, Rule, settled_rule
 
 OUTCOMES: tuple[Outcome, ...] = ("right", "partial", "wrong", "empty", "cut", "failed", "unscored")
 ANSWERED: tuple[Outcome, ...] = ("right", "partial", "wrong")
@@ -39,10 +39,13 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Counting:
-    """How the server counts a trace: the rule that was billed by, and how many replies showed which."""
+    """How a server counts a trace: the rule that was billed by, how many replies showed which, how many had a trace at
+    all, and how many came without usage."""
 
+    name: str
     rule: Rule
     seen: dict[Rule, int]
+    traced: int
     without_usage: int
 
 
@@ -65,7 +68,6 @@ class Column:
     lengths: Lengths | None
     cached_share: float | None
     latency: Latency | None
-    counting: Counting
     cost: float | None
     tagged: int
     reasons: dict[str, int]
@@ -84,6 +86,7 @@ class Difference:
 @dataclass(frozen=True)
 class Summary:
     columns: tuple[Column, ...]
+    counting: tuple[Counting, ...]  # of each server
     differences: tuple[Difference, ...]
     cases: int
     repeats: int
@@ -91,8 +94,9 @@ class Summary:
 
 def summarise(run: Run, prices: Sequence[Prices | None]) -> Summary:
     """`prices`: of each arm."""
+    rule = rules(run)
     columns = tuple(
-        _column(run, number, [row for row in run.rows if row.arm == number], price)
+        _column(run, number, [row for row in run.rows if row.arm == number], price, rule)
         for number, price in enumerate(prices)
     )
     pairs = [
@@ -100,16 +104,17 @@ def summarise(run: Run, prices: Sequence[Prices | None]) -> Summary:
         for first, second in combinations(range(len(run.arms)), 2)
         if _comparable(run, first, second)
     ]
-    return Summary(columns, tuple(pairs), len(run.cases), run.repeats)
+    counting = tuple(_counting(name, rows) for (_, name), rows in _by_server(run).items())
+    return Summary(columns, counting, tuple(pairs), len(run.cases), run.repeats)
 
 
-def rules(rows: Sequence[Row]) -> Callable[[Row], Rule]:
-    """How each reply of one server is billed: by its own rule, or where it shows none by that of the others."""
-    settled, _ = settled_rule([row.reply.counts for row in rows if row.reply.counts])
+def rules(run: Run) -> Callable[[Row], Rule]:
+    """How each reply is billed: by the rule that it shows, else by that of its server's other replies."""
+    settled = {server: settled_rule(_counts(rows))[0] for server, rows in _by_server(run).items()}
 
     def rule(row: Row) -> Rule:
         own = row.reply.counts.rule if row.reply.counts else "unknown"
-        return settled if own == "unknown" else own
+        return settled[_server(run, row.arm)] if own == "unknown" else own
 
     return rule
 
@@ -131,16 +136,30 @@ def _server(run: Run, arm: int) -> tuple[type, str]:
     return type(run.arms[arm]), run.arms[arm].name
 
 
-def _column(run: Run, number: int, rows: list[Row], prices: Prices | None) -> Column:
+def _by_server(run: Run) -> dict[tuple[type, str], list[Row]]:
+    servers: dict[tuple[type, str], list[Row]] = {_server(run, number): [] for number in range(len(run.arms))}
+    for row in run.rows:
+        servers[_server(run, row.arm)].append(row)
+    return servers
+
+
+def _counts(rows: Sequence[Row]) -> list[Counts]:
+    return [row.reply.counts for row in rows if row.reply.counts]
+
+
+def _counting(name: str, rows: Sequence[Row]) -> Counting:
+    counts = _counts(rows)
+    rule, seen = settled_rule(counts)
+    return Counting(name, rule, seen, sum(bool(count.reasoning) for count in counts), len(rows) - len(counts))
+
+
+def _column(run: Run, number: int, rows: list[Row], prices: Prices | None, rule: Callable[[Row], Rule]) -> Column:
     arm = run.arms[number]
     came = [row for row in rows if row.outcome != "failed"]
-    counted = [(row, row.reply.counts) for row in rows if row.reply.counts]
+    counts = _counts(rows)
     outcomes = Counter(row.outcome for row in rows)
-    _, seen = settled_rule([counts for _, counts in counted])
-    rule = rules(rows)
-    prompt = sum(counts.whole_prompt for _, counts in counted)
+    prompt = sum(count.whole_prompt for count in counts)
     costs = [value for row in rows if (value := cost(row, rule(row), prices)) is not None]
-    billed = {rule(row) for row, _ in counted}
     reasons = Counter(f"{row.outcome}: {row.reason}" for row in rows if row.reason)
     return Column(
         name=arm.name,
@@ -153,9 +172,8 @@ def _column(run: Run, number: int, rows: list[Row], prices: Prices | None) -> Co
         of_answered=_share(rows, lambda row: row.outcome in ANSWERED),
         kinds={kind: interval for kind in _kinds(rows) if (interval := _of_kind(rows, kind))},
         lengths=_lengths(came, rule) if came else None,
-        cached_share=sum(counts.cached for _, counts in counted) / prompt if prompt else None,
+        cached_share=sum(count.cached for count in counts) / prompt if prompt else None,
         latency=_latency(came) if came else None,
-        counting=Counting(billed.pop() if len(billed) == 1 else "unknown", seen, len(rows) - len(counted)),
         cost=sum(costs) if costs else None,
         tagged=sum(row.reply.tagged for row in rows),
         reasons=dict(reasons.most_common()),

@@ -9,7 +9,7 @@ from programs.eval.run import Outcome, Run
 from programs.eval.statistics import Interval
 from programs.eval.summary import ANSWERED, Column, Summary
 
-NARROWEST = 130  # columns, where the output is no terminal: a table must not be folded in a file
+NARROWEST = 150  # columns, where the output is no terminal: a table must not be folded in a file
 
 
 def show(console: Console, run: Run, summary: Summary, broken: tuple[str, ...], remarks: list[str]) -> None:
@@ -76,7 +76,7 @@ def _by_kind(summary: Summary, kinds: list[str]) -> Table:
 
 def _differences(summary: Summary) -> Table:
     table = Table(title="Paired differences, in points", title_justify="left")
-    for name in ("from", "to", "difference", "items", "documents"):
+    for name in ("from", "to", "difference", "items", "clusters"):
         table.add_column(name, justify="left" if name in ("from", "to") else "right")
     for pair in summary.differences:
         first, second = (summary.columns[number] for number in (pair.first, pair.second))
@@ -93,7 +93,7 @@ def _differences(summary: Summary) -> Table:
 def _table(title: str, *names: str) -> Table:
     table = Table(title=title, title_justify="left")
     for name in ("model", "effort"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in names:
         table.add_column(Text(name), justify="right")
     return table

@@ -85,7 +85,7 @@ def test_empty_cut_and_failed_replies_are_counted_apart_and_the_denominator_is_s
     assert column.of_answered and column.of_answered.estimate == pytest.approx(4 / 6)
     text = printed(finished)
     assert "40.0 % of 10" in text and "66.7 % of 6" in text
-    assert "3 of 3 empty replies ended at a limit" in text and "1 times failed: The server stopped." in text
+    assert "3 of 3 empty replies ended at a limit" in text and "1 × failed: The server stopped." in text
 
 
 def test_an_answer_that_was_cut_is_not_scored_even_where_it_would_be_right():
@@ -114,7 +114,7 @@ def test_an_answer_that_cannot_be_scored_is_counted_with_its_reason_and_the_run_
         cases(*[(c, "?") for c in "abc"]), [graphs(lambda question, **o: result(question))], lambda case: scored
     )
     assert [row.outcome for row in finished.rows] == ["right", "unscored", "right"]
-    assert "1 times unscored: mine raised KeyError: 'page'" in printed(finished)
+    assert "1 × unscored: mine raised KeyError: 'page'" in printed(finished)
 
 
 def test_points_between_are_partial_and_their_mean_is_the_accuracy():
@@ -165,7 +165,12 @@ def test_a_question_that_raises_does_not_lose_the_others():
 
 
 def test_a_server_that_dies_keeps_what_is_finished_and_says_what_is_missing():
-    def solve(question: str, **options: Any) -> Result:
+    given_up = threading.Event()
+
+    def solve(question: str, *, cancel: Any, **options: Any) -> Result:
+        if int(question) > 3:
+            with cancel.covers(given_up.set):
+                given_up.wait(20)
         return result("4") if int(question) < 3 else result("", "failed", error="The server went away")
 
     arms = [graphs(solve, alive=False), graphs(lambda *a, **o: result("4"), "high")]
@@ -383,22 +388,36 @@ def test_the_counting_rule_of_another_server_is_seen_said_and_billed_by(
         "completion_tokens_details": {"reasoning_tokens": 200},
     }
     finished, _ = against([said("9", usage=usage)])
-    (column,) = summary_of(finished, PRICES).columns
-    assert column.counting.rule == rule and column.lengths and column.lengths.output_tokens == output
+    summary = summary_of(finished, PRICES)
+    (column,), (counting,) = summary.columns, summary.counting
+    assert counting.rule == rule and column.lengths and column.lengths.output_tokens == output
     assert column.cost == pytest.approx((100 * 0.15 + 400 * 0.015 + output * 0.6) / 1e6)
     assert column.cached_share == pytest.approx(0.8)
     text = printed(finished)
-    assert f"counting rule {rule}" in text and sentence in text
+    assert f"(rule {rule};" in text and sentence in text
+
+
+def test_a_reply_that_shows_no_rule_is_billed_by_the_one_its_server_shows_at_another_effort():
+    exclusive = {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 30, "reasoning_tokens": 20}
+    silent = {"prompt_tokens": 5, "completion_tokens": 5, "reasoning_tokens": 4}
+    with fake_openai(
+        lambda request, count: said("9", usage=exclusive if request["reasoning_effort"] == "high" else silent)
+    ) as server:
+        other = Server(server.url)
+        finished = run(cases(("?", "9")), [Endpoint(other, effort) for effort in ("none", "high")], exactly)
+    none, high = summary_of(finished).columns
+    assert none.lengths and high.lengths
+    assert (none.lengths.output_tokens, high.lengths.output_tokens) == (9, 25)
 
 
 def test_a_reply_without_usage_is_scored_and_said_to_be_without():
     finished, _ = against([said("9", usage=None), said("9", usage={"prompt_tokens": "many"}), said("9")])
-    (column,) = summary_of(finished, PRICES).columns
-    assert column.outcomes["right"] == 3 and column.counting.without_usage == 2
+    summary = summary_of(finished, PRICES)
+    assert summary.columns[0].outcomes["right"] == 3 and summary.counting[0].without_usage == 2
     assert "2 replies came without usage" in printed(finished)
     nothing, _ = against([said("9", usage=None)])
     assert summary_of(nothing, PRICES).columns[0].cost is None
-    assert "reports no usage" in printed(nothing)
+    assert "no reply reports its usage" in printed(nothing)
 
 
 def test_a_busy_server_is_asked_again_and_a_refusal_is_not():
