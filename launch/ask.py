@@ -1,6 +1,10 @@
 """`small4 ask`: one question, with the trace and the answer shown apart."""
 
+import json
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
@@ -8,8 +12,12 @@ from launch import client
 from launch.client import Effort, Message, Part, Reply
 from launch.errors import LaunchError
 from launch.server import Server
+from launch.terminal import visible
 
-ESCAPE_MADE_VISIBLE = {0x1B: "\N{SYMBOL FOR ESCAPE}"}  # what a model or a document says must not steer the terminal
+if TYPE_CHECKING:  # the programs import SGLang, which takes seconds that a streamed answer need not wait for
+    from programs.result import Result
+
+GraphEffort = Literal["none", "high", "auto", "deliberate"]
 
 
 class Display:
@@ -26,7 +34,7 @@ class Display:
             self.end()
         self._open = part
         console = self.answers if part == "answer" else self.remarks
-        console.print(text.translate(ESCAPE_MADE_VISIBLE), end="")
+        console.print(visible(text), end="")
         console.file.flush()
 
     def end(self) -> None:
@@ -41,21 +49,48 @@ class Display:
             f"{reply.completion_tokens} out, {reply.seconds:.2f} s"
         )
 
+    def graph(self, result: "Result") -> None:
+        """What a graph did and cost, a line a request."""
+        for node in result.graph.nodes:
+            state = ", ".join(part for part in (node.state, node.next_step) if part)
+            counts = f"{node.prompt_tokens} in, {node.cached_tokens} cached, {node.completion_tokens} out"
+            said = f"{node.name} ({node.kind}): {counts}, {node.seconds:.2f} s{': ' + state if state else ''}"
+            self.remarks.print(visible(said))
+        usage = result.usage
+        sure = "" if result.confidence is None else f", confidence {result.confidence:.2f}"
+        self.remarks.print(
+            f"effort {result.effort}: {usage.requests} requests, {usage.prompt_tokens} tokens in, "
+            f"{usage.cached_tokens} of them cached, {usage.completion_tokens} out, {result.graph.seconds:.2f} s{sure}"
+        )
 
-def ask(text: str, file: Path | None, effort: Effort, server: str | None, as_json: bool) -> None:
-    """Ask one question of `server`, or of a private server that ends with the answer."""
+
+def ask(
+    text: str,
+    file: Path | None,
+    effort: GraphEffort,
+    server: str | None,
+    as_json: bool,
+    show_graph: Path | None,
+    budget: int | None,
+) -> None:
+    """Ask one question of `server`, or of a private server that ends with the answer.
+
+    One reply is streamed as it is written; what takes a graph (auto, deliberate), its picture or a budget is shown at
+    its end.
+    """
     messages = conversation(text, file)
     display = Display()
-    if server is not None:
-        _one(server, messages, effort, as_json, display)
-        return
-    if not as_json:
+    if server is None and not as_json:
         display.remarks.print(
             "starting a server for this one question; to keep one warm, run `small4 serve` "
             "and add --server http://127.0.0.1:30000 here"
         )
-    with Server() as private:
-        _one(private.url, messages, effort, as_json, display)
+    with ExitStack() as stack:
+        url = client.base_url(server) if server else stack.enter_context(Server()).url
+        if effort in ("none", "high") and show_graph is None and budget is None:
+            _one(url, messages, effort, as_json, display)
+        else:
+            _graph(url, messages, effort, as_json, display, show_graph, budget)
 
 
 def conversation(text: str, file: Path | None) -> list[Message]:
@@ -95,3 +130,33 @@ def _one(server: str, messages: list[Message], effort: Effort, as_json: bool, di
     finally:
         display.end()
     display.costs(reply)
+
+
+def _graph(
+    url: str,
+    messages: list[Message],
+    effort: GraphEffort,
+    as_json: bool,
+    display: Display,
+    show_graph: Path | None,
+    budget: int | None,
+) -> None:
+    from programs.effort import BUDGET, solve
+    from sgl_small4.prompt.backend import Small4Backend
+
+    with Small4Backend(url) as backend:
+        result = solve(messages, effort, backend=backend, budget=BUDGET if budget is None else budget)
+    if show_graph is not None:
+        result.graph.save(show_graph)
+    if as_json:
+        fields = ("answer", "trace", "confidence", "effort", "state")
+        shown = {name: getattr(result, name) for name in fields}
+        print(json.dumps({**shown, **asdict(result.usage), "seconds": round(result.graph.seconds, 3)}))
+        return
+    if result.trace:
+        display.piece("trace", result.trace)
+    display.piece("answer", result.answer)
+    display.end()
+    display.graph(result)
+    if show_graph is not None:
+        display.remarks.print(f"the graph: {show_graph}")

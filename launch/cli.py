@@ -7,17 +7,22 @@ from typing import Annotated
 
 import typer
 
+from launch.ask import GraphEffort
 from launch.client import Effort
-from launch.errors import LaunchError
+from sgl_small4.errors import UserError
 
 app = typer.Typer(
     name="small4",
-    help="Serve Mistral Small 4 on SGLang, ask it, and see what this host can run.",
+    help="Serve Mistral Small 4 on SGLang, ask it, and measure what its effort buys.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+OnServer = Annotated[str | None, typer.Option(metavar="URL", help="A running server (default: start nano for this).")]
+ShowGraph = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Save what was asked of the model: .html, .svg, .png or .json.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 
 
@@ -30,6 +35,9 @@ def serve(
     profile: Annotated[
         str | None, typer.Option(help="A hardware preset of launch/profiles.toml (default: the one that fits).")
     ] = None,
+    graphs: Annotated[
+        bool, typer.Option("--graphs", help="Answer the efforts auto and deliberate on /v1/chat/completions too.")
+    ] = False,
 ) -> None:
     """Become `sglang serve` with the right defaults; every other argument is passed through and wins over them.
 
@@ -37,7 +45,7 @@ def serve(
     """
     from launch.serve import serve as run
 
-    run(arguments or [], profile)
+    run(arguments or [], profile, graphs)
 
 
 @app.command()
@@ -47,16 +55,91 @@ def ask(
         Path | None,
         typer.Option(help="A text file to ask about; it becomes the system prompt, cached for both efforts."),
     ] = None,
-    effort: Annotated[Effort, typer.Option(help="Whether to think before answering.")] = "none",
-    server: Annotated[
-        str | None, typer.Option(metavar="URL", help="A running server (default: start nano for this question).")
-    ] = None,
+    effort: Annotated[
+        GraphEffort, typer.Option(help="How deep to think: auto decides, deliberate thinks several times and checks.")
+    ] = "none",
+    budget: Annotated[int | None, typer.Option(metavar="TOKENS", help="The most tokens of a trace.")] = None,
+    server: OnServer = None,
+    show_graph: ShowGraph = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask one question: the answer on standard output, the trace and the costs, dim, on standard error."""
     from launch.ask import ask as run
 
-    run(text, file, effort, server, as_json)
+    run(text, file, effort, server, as_json, show_graph, budget)
+
+
+@app.command()
+def review(
+    diff: Annotated[str | None, typer.Argument(metavar="DIFF", help="A unified diff; - is standard input.")] = None,
+    git: Annotated[str | None, typer.Option(metavar="RANGE", help="Review what `git diff RANGE` says.")] = None,
+    repo: Annotated[Path, typer.Option(metavar="DIR", help="The repository for --git.")] = Path("."),
+    effort: Annotated[Effort, typer.Option(help="Whether to think about each part.")] = "high",
+    server: OnServer = None,
+    show_graph: ShowGraph = None,
+    as_json: AsJson = False,
+) -> None:
+    """Review a diff: findings with file, line, severity and reason, each checked against the diff. Exit code 0."""
+    from launch.review import review as run
+
+    raise typer.Exit(run(diff, git, repo, effort, server, show_graph, as_json))
+
+
+@app.command()
+def tools(
+    question: Annotated[str, typer.Argument(metavar="TEXT", help="The question.")],
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE.py:FUNCTION", help="A function the model may call (default: a calculator)."),
+    ] = None,
+    effort: Annotated[Effort, typer.Option(help="Whether to think before each call and answer.")] = "none",
+    server: OnServer = None,
+    rounds: Annotated[int, typer.Option(help="How many times the model may call before it must answer.")] = 4,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For each call.")] = 10.0,
+    show_graph: ShowGraph = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a question that may call Python functions, in the model's own format."""
+    from launch.tools import tools as run
+
+    raise typer.Exit(run(question, tool or [], effort, server, rounds, timeout, show_graph, as_json))
+
+
+@app.command(name="eval")
+def evaluate(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.jsonl", help="A case a line: question, answer, perhaps document.")
+    ],
+    efforts: Annotated[str, typer.Option(help="Which to compare.")] = "none,high,auto,deliberate",
+    server: OnServer = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="URL", help="Any OpenAI-compatible server, asked the same.")
+    ] = None,
+    against_model: Annotated[str | None, typer.Option(metavar="NAME", help="The model there.")] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="exact, number, choice, regex, json or FILE.py:FUNCTION (default: each case's).")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="How often each case is asked.")] = 1,
+    prices: Annotated[
+        str | None, typer.Option(metavar="IN,CACHED,OUT", help="Of a million tokens; shows the cost.")
+    ] = None,
+    against_prices: Annotated[str | None, typer.Option(metavar="IN,CACHED,OUT", help="The other server's.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write CSV, JSON and a picture here.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="The first N cases.")] = None,
+    concurrency: Annotated[int, typer.Option(metavar="N", help="Cases at once.")] = 8,
+    temperature: Annotated[float | None, typer.Option(help="Of all answers (default: the effort's own).")] = None,
+    max_tokens: Annotated[int | None, typer.Option(metavar="N", help="The most tokens of an answer.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what effort buys on labelled cases: accuracy with intervals, tokens, seconds and cost, side by side."""
+    from launch.eval import evaluate as run
+
+    raise typer.Exit(
+        run(
+            file, efforts, server, against, against_model, scorer, repeats, prices, against_prices, out, limit,
+            concurrency, temperature, max_tokens, as_json,
+        )
+    )  # fmt: skip
 
 
 @app.command()
@@ -94,7 +177,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of every `finally`, so that no server is left
     try:
         app()
-    except LaunchError as error:
+    except UserError as error:
         print(f"small4: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -1,5 +1,7 @@
-"""An error with a sentence for the user."""
+"""The one exception of the programs."""
+
+from sgl_small4.errors import UserError
 
 
-class ProgramError(Exception):
-    """What happened and what to do, in one sentence; the command line prints it and nothing else."""
+class ProgramError(UserError):
+    """What cannot be asked as it is; one sentence that says what to do."""

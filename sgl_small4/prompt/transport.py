@@ -12,12 +12,14 @@ from uuid import uuid4
 import httpx
 import orjson
 
+from sgl_small4.errors import UserError
+
 CONNECT_SECONDS = 5.0
 
 Fields = Mapping[str, Any]
 
 
-class BackendError(Exception):
+class BackendError(UserError):
     """What went wrong with a request, in one sentence."""
 
 
