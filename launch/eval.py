@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from launch.client import base_url
 from launch.errors import LaunchError
 from launch.server import Server as PrivateServer
-from programs.effort import solve
+from programs.effort import BUDGET, MARKS, solve
 from programs.eval import endpoint
 from programs.eval.cases import read_cases
 from programs.eval.endpoint import Endpoint, Server
@@ -53,8 +53,9 @@ def evaluate(
     """Ask all cases at all efforts of `server` (a private nano without one), and at none and high of `against`.
 
     Prints tables, or with `as_json` exactly one JSON object; the files of `out` are written at the end, and also when
-    a server dies or the run is interrupted. `temperature` and `max_tokens` (of an answer; for `against` of a reply)
-    are the model's defaults where None; `against_prices` are `prices` where None.
+    a server dies or the run is interrupted. `max_tokens` is of an answer: `against`, which
+    has one limit for trace and answer, is given the budget of a trace beside it at high, so that both may write as
+    much. Where it or `temperature` is None, each side has its own default; `against_prices` are `prices` where None.
 
     The exit code: 0; 1 where questions were left unasked or no reply came at all; 130 or 143 after an interrupt.
     Raises LaunchError, ProgramError and BackendError, each one sentence, before anything is asked.
@@ -139,4 +140,10 @@ def _others(
     stack.callback(other.close)
     unknown = [effort for effort in efforts if effort not in known]
     said = [f"{other.url} was not asked at {' and '.join(unknown)}: graphs of small4's own."] if unknown else []
-    return [Endpoint(other, effort, **fixed) for effort in known], said
+    return [Endpoint(other, effort, **_room(fixed, effort)) for effort in known], said
+
+
+def _room(fixed: dict[str, Any], effort: str) -> dict[str, Any]:
+    if effort == "none" or "max_tokens" not in fixed:
+        return fixed
+    return {**fixed, "max_tokens": fixed["max_tokens"] + BUDGET + MARKS}

@@ -18,10 +18,11 @@ _NEGATION = re.compile(r"(?:\b(?:not|never|isn[’']t|rather than|instead of)|n[
 def chosen(answer: str, expected: str, choices: tuple[str, ...]) -> bool:
     """Whether `answer` settles on `expected`, a letter or an option's text, as whole words.
 
-    A letter counts where it is the whole answer, in either case, where the answer begins with it as a label (`B)`,
-    `B.`, `B:`) and labels no other, after words such as "the answer is", or as the only capital of the options that stands alone; text
-    counts where it is the only one of the options that is named, in any case. An option after "not" is not chosen. An
-    answer that names several options without settling chooses none. Without `choices`, letters are A to J.
+    A letter counts where it is the whole answer, in either case; where the answer begins with it as a label (`B)`,
+    `B.`, `B:`) and labels no other; after words such as "the answer is"; or as the only capital of the options that
+    stands alone. Text counts where it is the only one of the options that is named, in any case. An option after "not"
+    is not chosen. An answer that names several options without settling chooses none. Without `choices`, letters are A
+    to J.
     """
     answer, expected = _plain(answer), _plain(expected)
     texts = [_plain(text) for text in choices]

@@ -57,6 +57,13 @@ def test_efforts_and_another_server_stand_side_by_side(
     assert pairs == {(0, 1), (0, 2), (1, 2), (3, 4), (0, 3), (1, 4)}
 
 
+def test_both_servers_may_write_as_much(server: Scripted, cases: Path):
+    with fake_openai(lambda request, count: said("4")) as other:
+        evaluate(cases, "none,high", server.url, other.url, max_tokens=64, limit=1, as_json=True)
+    room = {request["reasoning_effort"]: request["max_tokens"] for request in other.requests}
+    assert room == {"none": 64, "high": 64 + 4096 + 2}
+
+
 def test_json_is_exactly_one_object_and_nothing_else(server: Scripted, cases: Path, capsys: pytest.CaptureFixture[str]):
     assert evaluate(cases, "none,high", server.url, limit=5, as_json=True) == 0
     captured = capsys.readouterr()
