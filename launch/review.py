@@ -49,6 +49,8 @@ def review(
     ProgramError and BackendError, each one sentence.
     """
     text = decoded(_source(diff, git, repo))
+    if not text.strip():
+        raise LaunchError("The diff is empty: there is nothing to review.")
     remarks = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, style="dim")
     with ExitStack() as stack:
         if server is None:

@@ -38,6 +38,8 @@ def tools(
     `tool` are `FILE.py:FUNCTION`; without one there is the calculator. 1 where a request failed or no answer came.
     Raises LaunchError, ProgramError and BackendError, each one sentence.
     """
+    if not question.strip():
+        raise LaunchError('The question is empty: write it after `small4 tools`, as in `small4 tools "1234*77?"`.')
     try:
         question.encode()
     except UnicodeEncodeError:

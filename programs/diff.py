@@ -95,7 +95,9 @@ def read_diff(text: str, budget: int, count: Count) -> Diff:
             failed.append(Missing(name, f"The diff is broken after its line {chunk.at}: {said}."))
             continue
         parts += [piece for piece in pieces if piece.lines]
-        if not all(piece.lines for piece in pieces) or not pieces:
+        if not pieces:
+            skipped.append(Missing(name, "No line of it changes."))
+        elif not all(piece.lines for piece in pieces):
             skipped.append(Missing(name, "Only removed lines are shown: there is no line of the new side to point at."))
     return Diff(tuple(parts), tuple(skipped), tuple(failed))
 
@@ -141,7 +143,7 @@ def _chunks(lines: list[str]) -> Iterator[_Chunk]:
                 chunk = _Chunk(number)
             chunk.body.append(line)
         elif chunk and not chunk.body:
-            chunk.header.append(line if len(line) < LONGEST_LINE else f"{line[:LONGEST_LINE]}\n")
+            chunk.header.append(line)
         elif chunk and (len(chunk.body) == 1 or line.startswith("\\")):
             chunk.body.append(line)
         elif chunk and line.startswith("@@ "):
@@ -192,8 +194,10 @@ def _name(chunk: _Chunk) -> str:
         return left
     if left[2:] == right[2:] and {left[:2], right[:2]} in PREFIXES:
         return left[2:]
-    if named := re.match(r"Binary files? (?:.* and )?(.*?) (?:differ|has changed)", header):
-        return re.sub(r"^b/", "", _unquoted(named[1]))
+    if chunk.header[0].startswith("Binary file"):
+        names = chunk.header[0].partition(" ")[2].partition(" ")[2].rstrip("\n")
+        name = names.removesuffix(" has changed").removesuffix(" differ").rpartition(" and ")[2]
+        return _unquoted(name).removeprefix("b/")
     return _unquoted(re.sub(r"^diff --\w+ ", "", chunk.header[0]).strip())
 
 

@@ -23,14 +23,18 @@ def nano_format() -> PromptFormat:
 
 @dataclass(frozen=True)
 class Said:
-    """A reply: text, and control tokens by their enum. `refused` is the body of a 400 instead, `dies` no reply."""
+    """A reply: text, and control tokens by their enum, or the ids as they are `given`. Instead of a reply, `refused` is
+    what a 400 says, and `dies` cuts the connection."""
 
     parts: tuple[str | SpecialTokens, ...] = ()
     finish: str = "stop"
+    given: tuple[int, ...] = ()
     refused: str = ""
     dies: bool = False
 
     def ids(self) -> list[int]:
+        if self.given:
+            return list(self.given)
         format = nano_format()
         ids: list[int] = []
         for part in self.parts:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xgrammar
+from mistral_common.tokens.tokenizers.base import SpecialTokens
 
 from launch import review as command
 from launch.errors import LaunchError
@@ -19,6 +22,7 @@ from programs.diff import LONGEST_LINE, Diff, read_diff
 from programs.errors import ProgramError
 from programs.review import SCHEMA, Review, review_diff
 from sgl_small4.prompt.constraint import check_constraint
+from sgl_small4.prompt.grammar import grammar_vocabulary
 from tests.programs.hostile import HOSTILE, controls_in
 from tests.programs.scripted import Request, Said, Scripted, backend_of, nano_format, says, scripted
 
@@ -105,6 +109,36 @@ def test_the_answer_is_held_to_a_schema_that_the_server_can_compile():
     check_constraint({"json_schema": sampling["json_schema"]})
 
 
+def admitted(answer: str) -> bool:
+    """Whether the schema, compiled over nano's vocabulary as the server does, lets the whole answer through."""
+    format = nano_format()
+    eos = format.control(SpecialTokens.eos)
+    vocabulary = grammar_vocabulary(format, format.tokenizer.n_words, [eos])
+    compiled = xgrammar.GrammarCompiler(vocabulary).compile_json_schema(json.dumps(SCHEMA))
+    matcher = xgrammar.GrammarMatcher(compiled)
+    return all(matcher.accept_token(id) for id in [*format.encode_text(answer), eos])
+
+
+def test_the_schema_holds_a_reply_to_its_form():
+    right = {"findings": [finding(), finding("a b/\u00e9\t.py", 1, "info", "'quoted' \\ [INST] \" text")]}
+    assert admitted(json.dumps(right)) and admitted('{"findings": []}')
+    wrong: list[Any] = [
+        [],
+        {},
+        {"findings": {}},
+        {"findings": [finding()], "verdict": "approved"},
+        {"findings": [finding(line="4")]},
+        {"findings": [finding(line=4.5)]},
+        {"findings": [finding(severity="fatal")]},
+        {"findings": [{**finding(), "fix": "rm"}]},
+        {"findings": [{"file": "sum.py", "line": 4}]},
+        {"findings": [finding()] * 21},
+    ]
+    for answer in wrong:
+        assert not admitted(json.dumps(answer)), answer
+    assert not admitted("Looks fine.") and not admitted('{"findings": []} And so on.')
+
+
 @pytest.mark.parametrize(
     ("claim", "why"),
     [
@@ -113,6 +147,7 @@ def test_the_answer_is_held_to_a_schema_that_the_server_can_compile():
         (finding(line=7), "The diff shows no such line of the new side in this part."),
         (finding(line=0), "The diff shows no such line of the new side in this part."),
         (finding(line=-4), "The diff shows no such line of the new side in this part."),
+        (finding(reason=""), "It gives no reason."),
         (finding(reason=" \n"), "It gives no reason."),
     ],
 )
@@ -202,6 +237,31 @@ def test_every_part_is_a_node_of_one_graph_and_begins_with_the_same_tokens():
     one, two = (request.ids for request in server.requests)
     shared = next(n for n, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
     assert shared > 0.5 * min(len(one), len(two))  # the instructions, from the prefix cache for all but the first
+
+
+def test_who_interrupts_a_review_does_not_wait_for_its_parts():
+    asked, release, main = threading.Event(), threading.Event(), threading.get_ident()
+
+    def script(request: Request) -> Said:
+        asked.set()
+        release.wait(30)
+        return found()
+
+    def interrupt() -> None:
+        asked.wait(30)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    files = "".join(DIFF.replace("sum.py", f"sum{n}.py") for n in range(8))
+    try:
+        with scripted(script=script) as server:
+            threading.Thread(target=interrupt).start()
+            began = time.monotonic()
+            with pytest.raises(KeyboardInterrupt), backend_of(server) as backend:
+                review_diff(files, backend=backend, concurrency=2)
+            assert time.monotonic() - began < 10
+            assert len(server.requests) == 2  # the parts that waited are not asked about any more
+    finally:
+        release.set()
 
 
 @pytest.mark.parametrize("text", ["", " \n", "hello\n", "+ one\n- two\n", "@@ -1 +1 @@\n-a\n+b\n"])

@@ -22,6 +22,7 @@ from programs.functions import RESULT_LIMIT, Tool
 from programs.graph import Graph
 from programs.tools import MOST_CALLS, ToolsResult, use_tools
 from tests.programs.hostile import HOSTILE, controls_in
+from tests.programs.nano import nano
 from tests.programs.scripted import Said, Scripted, backend_of, calls, nano_format, says, scripted
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s)Error in stream_executor")  # the interpreter says it in long
@@ -116,6 +117,14 @@ def test_every_request_is_a_node_that_says_what_was_done_about_it():
     ]
     assert result.usage.requests == 2
     assert result.usage.prompt_tokens == sum(len(request.ids) for request in server.requests)
+
+
+@pytest.mark.parametrize(("effort", "trace"), [("none", None), ("high", "The result is 58050.")])
+def test_nano_calls_the_calculator_and_answers_with_its_result(effort: Literal["none", "high"], trace: str | None):
+    with scripted(script=nano()) as server, backend_of(server) as backend:
+        result = use_tools("387*150", [Tool.of(calculator)], effort=effort, temperature=0.0, backend=backend)
+    assert [(call.name, call.state, call.result) for call in result.calls] == [("calculator", "done", "58050")]
+    assert (result.state, result.answer, result.trace) == ("answered", "58050", trace)
 
 
 # What goes wrong is said, and ends
