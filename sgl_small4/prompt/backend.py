@@ -51,7 +51,7 @@ OURS = ("mistral4", "mistral3")  # /model_info's model_type: text alone, or insi
 
 # The interpreter warns with a traceback where a backend raises. Our errors are raised again, as one sentence, where the
 # program reads the variable.
-warnings.filterwarnings("ignore", message=r"(?s)Error in stream_executor.*BackendError")
+warnings.filterwarnings("ignore", message=r"(?s)Error in stream_executor.*sgl_small4\.prompt\.transport\.")
 register_template()
 # A retry is announced by stamina's logger; one of ours either succeeds or ends in an error that says all.
 logging.getLogger("stamina").addFilter(lambda record: "Unreachable(" not in str(vars(record).get("stamina.caused_by")))
@@ -99,6 +99,8 @@ def configure(
     It first waits for what the state has still to do. `thinking_budget`: most tokens of a trace. `tools`: definitions
     in OpenAI's form. `probabilities`: have the probability of each answer in its node and meta information.
     """
+    if s.stream_executor.error_:
+        raise s.stream_executor.error_  # its thread has ended, and would be waited for without end
     s.sync()
     variables = s.stream_executor.variables
     given: dict[str, Any] = {

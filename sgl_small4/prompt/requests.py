@@ -77,6 +77,7 @@ def settle(kind: object, body: object) -> object:
     if extra is not None:
         body = _merged(body, extra)
     _refuse_unreadable(body)
+    _refuse_unknown_constraints(kind, body)
     return rule(body)
 
 

@@ -23,6 +23,14 @@ class BackendError(UserError):
     """What went wrong with a request, in one sentence."""
 
 
+class Refused(BackendError):
+    """The server refused a request as the client's mistake; `said` is its own sentence."""
+
+    def __init__(self, where: str, status: int, said: str) -> None:
+        super().__init__(f"{where} refused a request ({status}): {said}")
+        self.status, self.said = status, said
+
+
 class Unreachable(BackendError):
     """The server could not be reached, or had no room: the same request may do later."""
 
@@ -114,7 +122,9 @@ class HttpTransport:
             raise BackendError(f"{self.where} refused the key ({response.status_code}): give api_key.")
         if response.status_code == 404:
             raise BackendError(f"{self.where} is no SGLang server: it does not know {path}.")
-        raise BackendError(f"{self.where} refused a request ({response.status_code}): {_message(response)}")
+        if response.status_code < 500:
+            raise Refused(self.where, response.status_code, _message(response))
+        raise BackendError(f"{self.where} failed at a request ({response.status_code}): {_message(response)}")
 
     def _lost(self, error: httpx.HTTPError) -> BackendError:
         if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
@@ -182,7 +192,7 @@ class EngineTransport:
                 f"The engine gave nothing for {self._timeout:g} s: give more time, or ask for less."
             ) from error
         except ValueError as error:  # what SGLang's request checks, and ours, raise
-            raise BackendError(f"The engine refused a request: {error}") from error
+            raise Refused(self.where, 400, str(error)) from error
 
 
 def transport_of(target: Any, api_key: str | None, timeout: float) -> Transport:

@@ -26,7 +26,7 @@ def ids_of(reply: str) -> list[int]:
 
 
 class Scripted:
-    """Each prompt is answered by `reply(ids, fields)`: text with control tokens by name, or an exception to raise."""
+    """Each prompt is answered by `reply(ids, fields)`: text with control tokens by name, ids, or an exception."""
 
     where = "The script"
 
@@ -34,6 +34,7 @@ class Scripted:
         self._reply, self._model_type = reply, model_type
         self.asked: list[Mapping[str, Any]] = []
         self.aborted: list[str] = []
+        self.running: set[str] = set()
         self._lock = threading.Lock()
 
     def model_info(self) -> dict[str, Any]:
@@ -43,12 +44,20 @@ class Scripted:
     def generate(self, fields: Mapping[str, Any], rid: str) -> Any:
         with self._lock:
             self.asked.append(fields)
+            self.running.add(rid)
+        try:
+            return self._answered(fields)
+        finally:
+            with self._lock:
+                self.running.discard(rid)
+
+    def _answered(self, fields: Mapping[str, Any]) -> Any:
         if isinstance(fields["input_ids"][0], list):
             return [self._scored(ids, fields) for ids in fields["input_ids"]]
         reply = self._reply(fields["input_ids"], fields) if fields["sampling_params"]["max_new_tokens"] else ""
         if isinstance(reply, Exception):
             raise reply
-        return self._answer(ids_of(reply), fields)
+        return self._answer(ids_of(reply) if isinstance(reply, str) else reply, fields)
 
     def stream(self, fields: Mapping[str, Any], rid: str) -> Iterator[dict[str, Any]]:
         whole = self.generate(fields, rid)

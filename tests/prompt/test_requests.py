@@ -249,6 +249,13 @@ def test_a_field_of_another_shape_is_refused_by_name(field, value):
         settled(ChatCompletionRequest, **{field: value})
 
 
+@pytest.mark.parametrize("name", ["guided_json", "guided_choice", "structured_outputs", "grammar"])
+@pytest.mark.parametrize("kind", [ChatCompletionRequest, ResponsesRequest, AnthropicMessagesRequest])
+def test_a_constraint_that_the_route_would_drop_is_refused_by_name(kind, name):
+    with pytest.raises(PromptError, match=f"^{name} is no field of this route"):
+        settle(kind, {"messages": [], "model": "nano", name: {"type": "object"}})
+
+
 def test_other_routes_keep_their_bodies():
     body = {"thinking": True}
     assert settle(EmbeddingRequest, body) is body
