@@ -17,9 +17,7 @@ from launch.client import Effort, base_url
 from launch.errors import LaunchError
 from launch.server import Server
 from launch.terminal import visible
-from programs.calculator import calculator
-from programs.functions import Tool
-from programs.tools import ToolsResult, use_tools
+from programs.tools import Tool, ToolsResult, calculator, use_tools
 from sgl_small4.prompt.backend import Small4Backend
 
 

@@ -1,1 +1,1 @@
-"""SGLang frontend programs for Small 4; this release has none yet: it serves the model."""
+"""SGLang frontend programs: questions answered with the effort they deserve, diffs reviewed, functions called."""

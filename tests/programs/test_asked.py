@@ -5,7 +5,7 @@ import re
 import orjson
 import pytest
 
-from programs.asked import graph_body
+from programs.door.asked import graph_body
 from programs.effort import MARKS
 from tests.programs.house import MESSAGES, SCHEMA, House, chat, refused
 

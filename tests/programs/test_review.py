@@ -18,9 +18,10 @@ from launch import review as command
 from launch.errors import LaunchError
 from launch.review import decoded, git_diff, to_dict
 from launch.terminal import visible
-from programs.diff import LONGEST_LINE, Diff, read_diff
 from programs.errors import ProgramError
-from programs.review import SCHEMA, Review, review_diff
+from programs.review import Review, review_diff
+from programs.review.diff import LONGEST_LINE, Diff, read_diff
+from programs.review.program import SCHEMA
 from sgl_small4.prompt.constraint import check_constraint
 from sgl_small4.prompt.grammar import grammar_vocabulary
 from tests.programs.hostile import HOSTILE, controls_in

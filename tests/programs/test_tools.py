@@ -16,11 +16,11 @@ from pydantic import BaseModel, Field
 
 from launch import tools as command
 from launch.errors import LaunchError
-from programs.calculator import calculator
 from programs.errors import ProgramError
-from programs.functions import RESULT_LIMIT, Tool
 from programs.graph import Graph
-from programs.tools import MOST_CALLS, ToolsResult, use_tools
+from programs.tools import Tool, ToolsResult, calculator, use_tools
+from programs.tools.functions import RESULT_LIMIT
+from programs.tools.program import MOST_CALLS
 from tests.programs.hostile import HOSTILE, controls_in
 from tests.programs.nano import nano
 from tests.programs.scripted import Said, Scripted, backend_of, calls, nano_format, says, scripted

@@ -13,7 +13,6 @@ import json
 import logging
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +21,9 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from programs.asked import Asked, graph_body
-from programs.completion import DONE, STILL_RUNNING, Completion, error_body, event
+from programs.door.asked import Asked, graph_body
+from programs.door.completion import DONE, STILL_RUNNING, Completion, error_body, event
+from programs.door.shelf import Shelf
 from programs.errors import ProgramError
 from programs.graph import Graph
 from programs.result import Result
@@ -217,29 +217,6 @@ class GraphDoor:
     def _drawn(self, stored: bytes, draw: Callable[[Graph], str]) -> str:
         with self._view_lock:  # one at a time: whoever looks at graphs takes one core at most from the model
             return draw(Graph.from_dict(json.loads(stored)))
-
-
-class Shelf:
-    """The last `most` graphs by id, as JSON, of at most `most_bytes` together; one that is larger is not kept."""
-
-    def __init__(self, most: int, most_bytes: int) -> None:
-        self._most, self._most_bytes = most, most_bytes
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def put(self, id: str, graph: bytes) -> None:
-        if len(graph) > self._most_bytes:
-            return
-        with self._lock:
-            self._bytes += len(graph) - len(self._kept.pop(id, b""))
-            self._kept[id] = graph
-            while self._bytes > self._most_bytes or len(self._kept) > self._most:
-                self._bytes -= len(self._kept.popitem(last=False)[1])
-
-    def get(self, id: str) -> bytes | None:
-        with self._lock:
-            return self._kept.get(id)
 
 
 def refusal_of(outcome: Result | BaseException) -> tuple[int, str]:

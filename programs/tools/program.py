@@ -17,10 +17,11 @@ from typing import Any, Literal
 import sglang.lang.api as sgl
 from sglang.lang.interpreter import ProgramState
 
+from programs.effort import TEMPERATURES
 from programs.errors import ProgramError
-from programs.functions import Outcome, State, Tool, cut
 from programs.graph import Graph
 from programs.result import Result
+from programs.tools.functions import Outcome, State, Tool, cut
 from sgl_small4.prompt.backend import BackendError, configure, reply_of, tool_result
 from sgl_small4.prompt.parse import Segment
 
@@ -29,9 +30,6 @@ Effort = Literal["none", "high"]
 MAX_TOKENS = 2048  # of one reply, its trace with it
 MOST_CALLS = 16  # run of one reply
 ARGUMENTS_SHOWN = 2000  # characters of a call's arguments that are kept for the caller
-
-# The model card's: 0.7 to think, the likeliest where there is no trace.
-TEMPERATURES: dict[Effort, float] = {"none": 0.0, "high": 0.7}
 
 
 @dataclass(frozen=True)

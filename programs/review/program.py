@@ -15,9 +15,10 @@ import sglang.lang.api as sgl
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sglang.lang.interpreter import ProgramState
 
-from programs.diff import Missing, Part, read_diff
+from programs.effort import TEMPERATURES
 from programs.errors import ProgramError
 from programs.graph import Graph, Usage
+from programs.review.diff import Missing, Part, read_diff
 from sgl_small4.prompt.backend import BackendError, configure, reply_of
 
 Effort = Literal["none", "high"]
@@ -26,9 +27,6 @@ Severity = Literal["info", "warning", "error"]
 PART_TOKENS = 3000  # of a diff that one request shows
 MAX_TOKENS = 4096  # of one reply, its trace with it
 MOST_FINDINGS = 20  # of one part
-
-# The model card's: 0.7 to think, the likeliest where there is no trace.
-TEMPERATURES: dict[Effort, float] = {"none": 0.0, "high": 0.7}
 
 INSTRUCTIONS = """\
 You review a change to a file. You are shown lines of a diff: the line's number in the new file; then + for a line that

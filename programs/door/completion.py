@@ -18,7 +18,7 @@ from sglang.srt.entrypoints.openai.protocol import (
 )
 from sglang.srt.entrypoints.openai.usage_processor import UsageProcessor
 
-from programs.asked import Asked
+from programs.door.asked import Asked
 from programs.graph import Usage
 from programs.result import Result
 

@@ -1,0 +1,5 @@
+"""Code review of a diff."""
+
+from programs.review.program import Review, review_diff
+
+__all__ = ["Review", "review_diff"]
