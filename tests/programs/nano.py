@@ -1,14 +1,16 @@
 """nano itself, computed by transformers in this process, as the one who replies; greedy, and without a constraint."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import torch
-from mistral_common.tokens.tokenizers.base import SpecialTokens
 from transformers import Mistral4ForCausalLM
 
 from sgl_small4.nano import CHECKPOINT
-from tests.programs.scripted import Request, Said, nano_format
+from tests.prompt.scripted import EOS
+
+MOST = 200  # tokens of a reply
 
 
 @cache
@@ -16,15 +18,9 @@ def _model() -> Mistral4ForCausalLM:
     return Mistral4ForCausalLM.from_pretrained(CHECKPOINT, dtype=torch.float32).eval()
 
 
-def nano(most: int = 200) -> Callable[[Request], Said]:
-    """A script for `scripted`: replies of at most `most` tokens."""
-    eos = nano_format().control(SpecialTokens.eos)
-
-    def reply(request: Request) -> Said:
-        prompt = torch.tensor([request.ids])
-        with torch.no_grad():
-            ids = _model().generate(prompt, max_new_tokens=most, do_sample=False, eos_token_id=eos, pad_token_id=eos)
-        new = ids[0, prompt.shape[1] :].tolist()
-        return Said(given=tuple(new), finish="stop" if new[-1] == eos else "length")
-
-    return reply
+def nano(ids: list[int], fields: Mapping[str, Any]) -> list[int]:
+    """A reply for `Scripted`."""
+    prompt = torch.tensor([ids])
+    with torch.no_grad():
+        whole = _model().generate(prompt, max_new_tokens=MOST, do_sample=False, eos_token_id=EOS, pad_token_id=EOS)
+    return whole[0, prompt.shape[1] :].tolist()

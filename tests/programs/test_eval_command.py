@@ -12,19 +12,19 @@ from launch.errors import LaunchError
 from launch.eval import evaluate
 from programs.errors import ProgramError
 from sgl_small4.prompt.backend import BackendError
-from tests.programs.scripted import Scripted, scripted
+from tests.programs.scripted import ScriptServer, in_turn, served
 from tests.programs.test_eval_run import fake_openai, result, said
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptServer]:
     """A server of which only the model's information is asked: the solver is a fake, right at every effort but none."""
 
     def solve(question: str, *, effort: str, **options: Any) -> Any:
         return result("5" if effort == "none" else "4")
 
     monkeypatch.setattr(launch.eval, "solve", solve)
-    with scripted() as running:
+    with served(in_turn()) as running:
         yield running
 
 
@@ -37,7 +37,7 @@ def cases(tmp_path: Path) -> Path:
 
 
 def test_efforts_and_another_server_stand_side_by_side(
-    server: Scripted, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: ScriptServer, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     with fake_openai(lambda request, count: said("<think>7</think>4")) as other:
         code = evaluate(
@@ -57,14 +57,16 @@ def test_efforts_and_another_server_stand_side_by_side(
     assert pairs == {(0, 1), (0, 2), (1, 2), (3, 4), (0, 3), (1, 4)}
 
 
-def test_both_servers_may_write_as_much(server: Scripted, cases: Path):
+def test_both_servers_may_write_as_much(server: ScriptServer, cases: Path):
     with fake_openai(lambda request, count: said("4")) as other:
         evaluate(cases, "none,high", server.url, other.url, max_tokens=64, limit=1, as_json=True)
     room = {request["reasoning_effort"]: request["max_tokens"] for request in other.requests}
     assert room == {"none": 64, "high": 64 + 4096 + 2}
 
 
-def test_json_is_exactly_one_object_and_nothing_else(server: Scripted, cases: Path, capsys: pytest.CaptureFixture[str]):
+def test_json_is_exactly_one_object_and_nothing_else(
+    server: ScriptServer, cases: Path, capsys: pytest.CaptureFixture[str]
+):
     assert evaluate(cases, "none,high", server.url, limit=5, as_json=True) == 0
     captured = capsys.readouterr()
     assert captured.err == "" and len(captured.out.splitlines()) == 1
@@ -85,10 +87,12 @@ def test_json_is_exactly_one_object_and_nothing_else(server: Scripted, cases: Pa
         ({"against": "127.0.0.1:1"}, "No server answers at http://127.0.0.1:1"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_asked(server: Scripted, cases: Path, wrong: dict[str, Any], why: str):
+def test_what_is_wrong_is_said_before_anything_is_asked(
+    server: ScriptServer, cases: Path, wrong: dict[str, Any], why: str
+):
     with pytest.raises((LaunchError, ProgramError), match=why) as error:
         evaluate(cases, server=server.url, **wrong)
-    assert "\n" not in str(error.value) and not server.requests
+    assert "\n" not in str(error.value) and not server.script.asked
 
 
 def test_a_server_that_is_not_there_is_one_sentence(cases: Path):
@@ -98,7 +102,7 @@ def test_a_server_that_is_not_there_is_one_sentence(cases: Path):
 
 
 def test_an_interrupt_writes_what_is_finished(
-    server: Scripted, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptServer, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def scored(answer: str, case: Any) -> float:
         if case.question == "3?":

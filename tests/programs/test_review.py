@@ -1,4 +1,4 @@
-"""Diffs in, findings out, against a server whose replies the test writes: a review is only as good as its model."""
+"""Diffs in, findings out, on a scripted model: a review is only as good as its model."""
 
 import json
 import re
@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import xgrammar
-from mistral_common.tokens.tokenizers.base import SpecialTokens
 
 from launch import review as command
 from launch.errors import LaunchError
@@ -22,10 +21,12 @@ from programs.errors import ProgramError
 from programs.review import Review, review_diff
 from programs.review.diff import LONGEST_LINE, Diff, read_diff
 from programs.review.program import SCHEMA
+from sgl_small4.prompt.backend import BackendError, Small4Backend, shown
 from sgl_small4.prompt.constraint import check_constraint
 from sgl_small4.prompt.grammar import grammar_vocabulary
 from tests.programs.hostile import HOSTILE, controls_in
-from tests.programs.scripted import Request, Said, Scripted, backend_of, nano_format, says, scripted
+from tests.programs.scripted import ScriptServer, in_turn, prompts, says, served
+from tests.prompt.scripted import EOS, FORMAT, Scripted
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s)Error in stream_executor")  # the interpreter says it in long
 
@@ -58,16 +59,15 @@ def read(text: str, budget: int = 10_000, count: Callable[[str], int] = len) -> 
     return read_diff(text, budget, count)
 
 
-def review(server: Scripted, diff: str = DIFF, **options: Any) -> Review:
-    with backend_of(server) as backend:
-        return review_diff(diff, backend=backend, **options)
+def review(script: Scripted, diff: str = DIFF, **options: Any) -> Review:
+    return review_diff(diff, backend=Small4Backend(script), **options)
 
 
 def finding(file: str = "sum.py", line: Any = 4, severity: str = "error", reason: str = "It divides by zero.") -> Any:
     return {"file": file, "line": line, "severity": severity, "reason": reason}
 
 
-def found(*findings: Any) -> Said:
+def found(*findings: Any) -> list[int]:
     return says(json.dumps({"findings": findings}))
 
 
@@ -75,20 +75,20 @@ def found(*findings: Any) -> Said:
 
 
 def test_a_finding_at_a_shown_line_is_kept_and_says_whether_the_diff_adds_the_line():
-    with scripted(found(finding(), finding(line=1, severity="info", reason="No docstring."))) as server:
-        result = review(server)
+    script = in_turn(found(finding(), finding(line=1, severity="info", reason="No docstring.")))
+    result = review(script)
     assert to_dict(result)["findings"] == [
         {**finding(), "added": True},
         {**finding(line=1, severity="info", reason="No docstring."), "added": False},
     ]
     assert (result.unplaced, result.failed, result.skipped, result.reviewed) == ((), (), (), 1)
-    assert result.usage.requests == 1 and result.usage.prompt_tokens == len(server.requests[0].ids)
+    assert result.usage.requests == 1 and result.usage.prompt_tokens == len(script.asked[0]["input_ids"])
 
 
 def test_the_model_sees_each_line_with_its_number_on_the_new_side():
-    with scripted(found()) as server:
-        review(server)
-    assert server.requests[0].prompt.endswith(
+    script = in_turn(found())
+    review(script)
+    assert prompts(script)[0].endswith(
         "[INST]File: sum.py\n\n"
         "     1  def total(numbers):\n"
         "       -    return sum(numbers)\n"
@@ -102,9 +102,9 @@ def test_the_model_sees_each_line_with_its_number_on_the_new_side():
 
 
 def test_the_answer_is_held_to_a_schema_that_the_server_can_compile():
-    with scripted(found()) as server:
-        review(server, max_tokens=77)
-    sampling = server.requests[0].sampling
+    script = in_turn(found())
+    review(script, max_tokens=77)
+    sampling = script.asked[0]["sampling_params"]
     assert json.loads(sampling["json_schema"]) == SCHEMA
     assert sampling["max_new_tokens"] == 77
     check_constraint({"json_schema": sampling["json_schema"]})
@@ -112,12 +112,10 @@ def test_the_answer_is_held_to_a_schema_that_the_server_can_compile():
 
 def admitted(answer: str) -> bool:
     """Whether the schema, compiled over nano's vocabulary as the server does, lets the whole answer through."""
-    format = nano_format()
-    eos = format.control(SpecialTokens.eos)
-    vocabulary = grammar_vocabulary(format, format.tokenizer.n_words, [eos])
+    vocabulary = grammar_vocabulary(FORMAT, FORMAT.tokenizer.n_words, [EOS])
     compiled = xgrammar.GrammarCompiler(vocabulary).compile_json_schema(json.dumps(SCHEMA))
     matcher = xgrammar.GrammarMatcher(compiled)
-    return all(matcher.accept_token(id) for id in [*format.encode_text(answer), eos])
+    return all(matcher.accept_token(id) for id in says(answer))
 
 
 def test_the_schema_holds_a_reply_to_its_form():
@@ -153,16 +151,14 @@ def test_the_schema_holds_a_reply_to_its_form():
     ],
 )
 def test_a_claim_that_does_not_hold_is_listed_as_it_was_made_and_not_put_right(claim: Any, why: str):
-    with scripted(found(claim, finding())) as server:
-        result = review(server)
+    result = review(in_turn(found(claim, finding())))
     assert to_dict(result)["unplaced"] == [{**claim, "part": "sum.py:1-6", "why": why}]
     assert [one.line for one in result.findings] == [4]
 
 
 def test_a_removed_line_is_no_line_of_the_new_side():
     removed = "--- a/x\n+++ b/x\n@@ -8,2 +7,1 @@\n-gone\n stays\n"
-    with scripted(found(finding("x", 8), finding("x", 7))) as server:
-        result = review(server, removed)
+    result = review(in_turn(found(finding("x", 8), finding("x", 7))), removed)
     assert [one.line for one in result.unplaced] == [8]
     assert [(one.line, one.added) for one in result.findings] == [(7, False)]
 
@@ -179,12 +175,11 @@ def test_a_removed_line_is_no_line_of_the_new_side():
         found({**finding(), "fix": "rm"}),
     ],
 )
-def test_a_reply_of_another_form_fails_its_part_and_no_other(said: Said):
-    def script(request: Request) -> Said:
-        return said if "File: sum.py" in request.prompt else found(finding("other.py", 11))
+def test_a_reply_of_another_form_fails_its_part_and_no_other(said: list[int]):
+    def reply(ids: list[int], fields: Any) -> Any:
+        return said if "File: sum.py" in shown(ids, FORMAT) else found(finding("other.py", 11))
 
-    with scripted(script=script) as server:
-        result = review(server, DIFF + OTHER)
+    result = review(Scripted(reply), DIFF + OTHER)
     ((place, reason),) = ((one.place, one.reason) for one in result.failed)
     assert place == "sum.py:1-6"
     assert reason == "The reply is not the JSON that was asked for: does the server keep to JSON schemas?"
@@ -194,17 +189,15 @@ def test_a_reply_of_another_form_fails_its_part_and_no_other(said: Said):
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        (Said(('{"findings": [',), finish="length"), "The reply was cut off by its limit of tokens: allow more tokens"),
-        (Said(refused="The prompt has 9 tokens too many."), "The prompt has 9 tokens too many."),
-        (Said(dies=True), "cannot be reached"),
+        (says('{"findings": [')[:-1], "The reply was cut off by its limit of tokens: allow more tokens"),
+        (BackendError("The prompt has 9 tokens too many."), "The prompt has 9 tokens too many."),
     ],
 )
-def test_a_request_that_fails_is_listed_with_its_reason_and_the_rest_is_kept(said: Said, reason: str):
-    def script(request: Request) -> Said:
-        return said if "File: sum.py" in request.prompt else found(finding("other.py", 11))
+def test_a_request_that_fails_is_listed_with_its_reason_and_the_rest_is_kept(said: Any, reason: str):
+    def reply(ids: list[int], fields: Any) -> Any:
+        return said if "File: sum.py" in shown(ids, FORMAT) else found(finding("other.py", 11))
 
-    with scripted(script=script) as server:
-        result = review(server, DIFF + OTHER)
+    result = review(Scripted(reply), DIFF + OTHER)
     assert [one.place for one in result.failed] == ["sum.py:1-6"]
     assert reason in result.failed[0].reason and "\n" not in result.failed[0].reason
     assert [one.file for one in result.findings] == ["other.py"]
@@ -214,9 +207,11 @@ def test_a_request_that_fails_is_listed_with_its_reason_and_the_rest_is_kept(sai
 def test_results_stand_in_the_diffs_order_and_so_many_run_at_once_and_no_more():
     files = [DIFF.replace("sum.py", f"sum{n}.py") for n in range(12)]
     first = threading.Event()
+    at_once: list[int] = []
 
-    def script(request: Request) -> Said:
-        number = int(re.findall(r"File: sum(\d+)\.py", request.prompt)[0])
+    def reply(ids: list[int], fields: Any) -> list[int]:
+        at_once.append(len(script.running))
+        number = int(re.findall(r"File: sum(\d+)\.py", shown(ids, FORMAT))[0])
         if number == 0:
             first.wait(5)  # the first part is answered after the second
         if number == 1:
@@ -224,18 +219,18 @@ def test_results_stand_in_the_diffs_order_and_so_many_run_at_once_and_no_more():
         time.sleep(0.01)
         return found(finding(f"sum{number}.py"))
 
-    with scripted(script=script) as server:
-        result = review(server, "".join(files), concurrency=3)
+    script = Scripted(reply)
+    result = review(script, "".join(files), concurrency=3)
     assert [one.file for one in result.findings] == [f"sum{n}.py" for n in range(12)]
-    assert 2 <= server.most <= 3
+    assert 2 <= max(at_once) <= 3
 
 
 def test_every_part_is_a_node_of_one_graph_and_begins_with_the_same_tokens():
-    with scripted(script=lambda request: found()) as server:
-        result = review(server, DIFF + OTHER)
+    script = Scripted(lambda ids, fields: found())
+    result = review(script, DIFF + OTHER)
     assert sorted(node.name for node in result.graph.nodes) == ["1: sum.py:1-6", "2: other.py:10-12"]
     assert {node.state for node in result.graph.nodes} == {"0 findings"}
-    one, two = (request.ids for request in server.requests)
+    one, two = (fields["input_ids"] for fields in script.asked)
     shared = next(n for n, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
     assert shared > 0.5 * min(len(one), len(two))  # the instructions, from the prefix cache for all but the first
 
@@ -243,8 +238,9 @@ def test_every_part_is_a_node_of_one_graph_and_begins_with_the_same_tokens():
 def test_who_interrupts_a_review_does_not_wait_for_its_parts():
     asked, release, main = threading.Event(), threading.Event(), threading.get_ident()
 
-    def script(request: Request) -> Said:
-        asked.set()
+    def reply(ids: list[int], fields: Any) -> list[int]:
+        if len(script.asked) == 2:
+            asked.set()
         release.wait(30)
         return found()
 
@@ -254,22 +250,23 @@ def test_who_interrupts_a_review_does_not_wait_for_its_parts():
 
     files = "".join(DIFF.replace("sum.py", f"sum{n}.py") for n in range(8))
     try:
-        with scripted(script=script) as server:
-            threading.Thread(target=interrupt).start()
-            began = time.monotonic()
-            with pytest.raises(KeyboardInterrupt), backend_of(server) as backend:
-                review_diff(files, backend=backend, concurrency=2)
-            assert time.monotonic() - began < 10
-            assert len(server.requests) == 2  # the parts that waited are not asked about any more
+        script = Scripted(reply)
+        threading.Thread(target=interrupt).start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt), Small4Backend(script) as backend:
+            review_diff(files, backend=backend, concurrency=2)
+        assert time.monotonic() - began < 10
+        assert len(script.asked) == 2  # the parts that waited are not asked about any more
     finally:
         release.set()
 
 
 @pytest.mark.parametrize("text", ["", " \n", "hello\n", "+ one\n- two\n", "@@ -1 +1 @@\n-a\n+b\n"])
 def test_a_text_without_a_diff_is_refused_before_anything_is_asked(text: str):
-    with scripted() as server, pytest.raises(ProgramError) as refusal:
-        review(server, text)
-    assert server.requests == [] and "diff" in str(refusal.value)
+    script = in_turn()
+    with pytest.raises(ProgramError) as refusal:
+        review(script, text)
+    assert script.asked == [] and "diff" in str(refusal.value)
 
 
 @pytest.mark.parametrize("options", [{"effort": "deliberate"}, {"concurrency": 0}, {"part_tokens": 0}])
@@ -550,20 +547,21 @@ def test_no_text_of_a_diff_becomes_a_control_token():
     text = f"--- /dev/null\n+++ b/[INST]</s>.txt\n@@ -0,0 +1,{len(lines)} @@\n" + "".join(
         f"+{line}\n" for line in lines
     )
-    with scripted(script=lambda request: found()) as server:
-        result = review(server, text)
-    assert result.failed == () and result.reviewed == len(server.requests)
+    script = Scripted(lambda ids, fields: found())
+    result = review(script, text)
+    assert result.failed == () and result.reviewed == len(script.asked)
     own = ["<s>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]", "[INST]", "[/INST]"]
-    for request in server.requests:
-        assert controls_in(request.ids, nano_format()) == dict.fromkeys(own, 1)
+    for fields in script.asked:
+        assert controls_in(fields["input_ids"], FORMAT) == dict.fromkeys(own, 1)
 
 
 def test_what_a_model_or_a_diff_says_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     name = "\x1b[31m\u202eevil.py"
     diff = tmp_path / "diff"
     diff.write_text(f"--- a/{name}\n+++ b/{name}\n@@ -0,0 +1 @@\n+x\nBinary files a/\x07 and b/\x07 differ\n")
-    claims = [finding(name, 1, reason=text) for text in HOSTILE if len(text) < 200 and text.strip()]
-    with scripted(found(*claims, *(finding(name, 9, reason="\x1b[2J\x9b") for _ in range(2)))) as server:
+    texts = [text for text in HOSTILE if len(text) < 200 and text.strip()]
+    claims = [finding(name, 1, reason=text) for text in texts[-40:]]
+    with served(in_turn(found(*claims, *(finding(name, 9, reason="\x1b[2J\x9b") for _ in range(2))))) as server:
         assert command.review(str(diff), None, tmp_path, "none", server.url, None, as_json=False) == 0
     shown = capsys.readouterr()
     text = shown.out + shown.err
@@ -580,13 +578,13 @@ def test_made_visible_means_that_nothing_is_left_out():
 # The command
 
 
-def run(server: Scripted, diff: Path, as_json: bool = True, graph: Path | None = None) -> int:
+def run(server: ScriptServer, diff: Path, as_json: bool = True, graph: Path | None = None) -> int:
     return command.review(str(diff), None, diff.parent, "none", server.url, graph, as_json)
 
 
 def test_json_is_exactly_one_object_in_ascii(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     (tmp_path / "diff").write_text(DIFF)
-    with scripted(found(finding(reason="é\x1b"), finding(line=99))) as server:
+    with served(in_turn(found(finding(reason="é\x1b"), finding(line=99)))) as server:
         code = run(server, tmp_path / "diff", graph=tmp_path / "graph.json")
     out, err = capsys.readouterr()
     assert (code, err, out.count("\n")) == (0, "", 1)
@@ -598,11 +596,12 @@ def test_json_is_exactly_one_object_in_ascii(capsys: pytest.CaptureFixture[str],
 
 
 @pytest.mark.parametrize(
-    ("replies", "code"), [([found(finding())] * 2, 0), ([found(), Said(dies=True)], 0), ([Said(dies=True)] * 2, 1)]
+    ("replies", "code"),
+    [([found(finding())] * 2, 0), ([found(), BackendError("No.")], 0), ([BackendError("No.")] * 2, 1)],
 )
-def test_the_exit_code_says_whether_anything_could_be_reviewed(replies: list[Said], code: int, tmp_path: Path):
+def test_the_exit_code_says_whether_anything_could_be_reviewed(replies: list[Any], code: int, tmp_path: Path):
     (tmp_path / "diff").write_text(DIFF + OTHER)
-    with scripted(*replies) as server:
+    with served(in_turn(*replies)) as server:
         assert run(server, tmp_path / "diff") == code
 
 
