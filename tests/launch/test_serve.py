@@ -38,6 +38,17 @@ def test_a_context_longer_than_the_checkpoints_is_not_asked_for(checkpoint: Path
     assert command[command.index("--context-length") + 1] == "2048"
 
 
+def test_graphs_change_what_the_command_starts_and_none_of_its_arguments(checkpoint: Path):
+    arguments = [str(checkpoint), "--port", free_port()]
+    plain = command_line(arguments, None, HostWith())
+    with_graphs = command_line(arguments, None, HostWith(), graphs=True)
+    assert (plain[2], with_graphs[2]) == (
+        "from launch.serve import sglang; sglang()",
+        "from launch.graphs import sglang; sglang()",
+    )
+    assert plain[:2] + plain[3:] == with_graphs[:2] + with_graphs[3:]
+
+
 def test_a_configuration_file_of_sglangs_replaces_the_profile(checkpoint: Path):
     command = command_line([str(checkpoint), "--config", "mine.yaml"], None, HostWith())
     assert command[-4:] == ["--model-path", str(checkpoint), "--config", "mine.yaml"]

@@ -37,11 +37,6 @@ class Nano:
         assert response.status_code == 200, response.text
         return response.json()
 
-    def running(self) -> int:
-        """Requests that the scheduler has in hand."""
-        state = self.http.get("/server_info").json()["internal_states"][0]
-        return int(state["num_running_reqs"]) if "num_running_reqs" in state else len(state["running_reqs"])
-
 
 @pytest.fixture(scope="session")
 def nano(nano_server: Server) -> Iterator[Nano]:
