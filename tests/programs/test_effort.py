@@ -287,11 +287,12 @@ def test_no_control_id_comes_from_a_question_a_document_or_an_answer(effort):
         """The control ids of the requests about a document and a question."""
         model.script.asked.clear()
         model.thoughts = lambda number: [*ids_of("[THINK]t[/THINK]"), *FORMAT.encode_text(said), EOS]
-        options = {"document": f"{text}.", "calibration": sure(1.01, 1.01), "k": 2, "backend": model.backend}
-        solve(f"{text}?", effort, **options)
+        options = {"document": f"{text}.", "max_tokens": 100_000, "calibration": sure(1.01, 1.01), "k": 2}
+        solve(f"{text}?", effort, backend=model.backend, **options)
         return {tuple(id for id in a["input_ids"] if id in FORMAT.control_ids) for a in model.script.asked}
 
     model = Model()
     harmless = controls("a", "7")
-    for text in HOSTILE:
+    for first in range(0, len(HOSTILE), 20):
+        text = " ".join(HOSTILE[first : first + 20])
         assert controls(text, f"{text}.") == harmless

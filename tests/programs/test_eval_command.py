@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stamina
 
 import launch.eval
 from launch.errors import LaunchError
 from launch.eval import evaluate
 from programs.errors import ProgramError
-from sgl_small4.prompt.backend import BackendError
+from sgl_small4.prompt.backend import ATTEMPTS, BackendError
 from tests.programs.scripted import ScriptServer, in_turn, served
 from tests.programs.test_eval_run import fake_openai, result, said
 
@@ -96,7 +97,7 @@ def test_what_is_wrong_is_said_before_anything_is_asked(
 
 
 def test_a_server_that_is_not_there_is_one_sentence(cases: Path):
-    with pytest.raises(BackendError) as error:
+    with stamina.set_testing(True, attempts=ATTEMPTS), pytest.raises(BackendError) as error:  # no waits between tries
         evaluate(cases, "none", "http://127.0.0.1:1", as_json=True)
     assert "\n" not in str(error.value)
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stamina
 from rich.console import Console
 
 from programs.errors import ProgramError
 from programs.eval import files
 from programs.eval.cases import Case
-from programs.eval.endpoint import Endpoint, Server, answers
+from programs.eval.endpoint import ATTEMPTS, Endpoint, Server, answers
 from programs.eval.graphs import Graphs
 from programs.eval.notes import as_json, notes
 from programs.eval.reply import Arm
@@ -442,7 +443,8 @@ def test_another_server_that_is_not_there_or_is_something_else_is_one_sentence()
 def test_another_server_that_goes_away_ends_its_part():
     with fake_openai(lambda request, count: said("9")) as server:
         arm = Endpoint(Server(server.url), "none")
-    finished = run(cases(*[(str(at), "9") for at in range(4)]), [arm], exactly, concurrency=1)
+    with stamina.set_testing(True, attempts=ATTEMPTS):  # without the waits between them
+        finished = run(cases(*[(str(at), "9") for at in range(1000)]), [arm], exactly, concurrency=1)
     assert finished.missing[0] >= 2 and "no longer answers" in finished.stopped[0]
 
 

@@ -483,7 +483,7 @@ def test_five_hundred_requests_are_shown_in_a_moment(shape):
 
 
 def test_a_very_large_picture_is_still_a_png(tmp_path):
-    graph = graph_of(request(0), *(request(id, id - 1) for id in range(1, 120)))
+    graph = graph_of(request(0), *(request(id, id - 1) for id in range(1, 60)))
     graph.save(tmp_path / "graph.png")
     content = (tmp_path / "graph.png").read_bytes()
     width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
