@@ -1,11 +1,10 @@
 """A server of the chat API that says what a test tells it to, and can die in the middle."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from typing import Any
+
+from tests.fake_http import FakeHTTPServer, JSONHandler, running
 
 USAGE = {"prompt_tokens": 30, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 12}}
 
@@ -26,27 +25,26 @@ REPLY = [
 ]
 
 
-class FakeServer(ThreadingHTTPServer):
+class FakeServer(FakeHTTPServer):
     """Streams `chunks` and `[DONE]`; `dies` cuts the connection instead of the end; `refusal` is the body of a 400."""
 
     def __init__(self, chunks: list[dict[str, Any]], dies: bool, refusal: dict[str, Any] | None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.chunks, self.dies, self.refusal = chunks, dies, refusal
         self.requests: list[dict[str, Any]] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JSONHandler):
     protocol_version = "HTTP/1.1"
     server: FakeServer
 
     def do_GET(self) -> None:
-        self._send(200, {"object": "list", "data": [{"id": "fake-small4", "max_model_len": 4096}]})
+        self.send(200, {"object": "list", "data": [{"id": "fake-small4", "max_model_len": 4096}]})
 
     def do_POST(self) -> None:
-        self.server.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.server.requests.append(self.read())
         if self.server.refusal is not None:
-            self._send(400, self.server.refusal)
+            self.send(400, self.server.refusal)
             return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -60,32 +58,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._event("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
 
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Quiet."""
-
     def _event(self, data: str) -> None:
         event = f"data: {data}\n\n".encode()
         self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
 
-    def _send(self, status: int, body: dict[str, Any]) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
 
-
-@contextmanager
 def fake_server(
     chunks: list[dict[str, Any]] = REPLY, dies: bool = False, refusal: dict[str, Any] | None = None
-) -> Iterator[FakeServer]:
-    server = FakeServer(chunks, dies, refusal)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+) -> AbstractContextManager[FakeServer]:
+    return running(FakeServer(chunks, dies, refusal))

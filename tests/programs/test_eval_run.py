@@ -4,9 +4,8 @@ import csv
 import io
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from programs.eval.usage import Prices
 from programs.graph import Graph
 from programs.result import Result
 from sgl_small4.prompt.node import Node
+from tests.fake_http import FakeHTTPServer, JSONHandler, running
 
 PRICES = Prices(0.15, 0.015, 0.6)
 USAGE = {"prompt_tokens": 30, "completion_tokens": 7, "total_tokens": 37}
@@ -248,52 +248,32 @@ def test_few_documents_are_said_to_carry_no_interval():
 # Another server
 
 
-class FakeOpenAI(ThreadingHTTPServer):
+class FakeOpenAI(FakeHTTPServer):
     """Answers chat requests with what `reply(request, count)` gives: a body, or a status, headers and a body."""
 
     def __init__(self, reply: Callable[[dict[str, Any], int], Any]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.reply = reply
         self.requests: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
-        self.url = f"http://127.0.0.1:{self.server_port}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JSONHandler):
     server: FakeOpenAI
 
     def do_GET(self) -> None:
-        self._send(200, {}, {"object": "list", "data": [{"id": "other"}]})
+        self.send(200, {"object": "list", "data": [{"id": "other"}]})
 
     def do_POST(self) -> None:
-        self.server.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.server.requests.append(self.read())
         self.server.keys.add(self.headers.get("Authorization"))
         reply = self.server.reply(self.server.requests[-1], len(self.server.requests))
-        self._send(*reply if isinstance(reply, tuple) else (200, {}, reply))
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Quiet."""
-
-    def _send(self, status: int, headers: dict[str, str], body: Any) -> None:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
+        status, headers, body = reply if isinstance(reply, tuple) else (200, {}, reply)
+        self.send(status, body, headers)
 
 
-@contextmanager
-def fake_openai(reply: Callable[[dict[str, Any], int], Any]) -> Iterator[FakeOpenAI]:
-    server = FakeOpenAI(reply)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def fake_openai(reply: Callable[[dict[str, Any], int], Any]) -> AbstractContextManager[FakeOpenAI]:
+    return running(FakeOpenAI(reply))
 
 
 def said(content: Any, finish: str = "stop", usage: Any = USAGE, **message: Any) -> dict[str, Any]:
