@@ -1,7 +1,6 @@
 """`small4 ask`: one question, with the trace and the answer shown apart."""
 
 import json
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,8 +10,8 @@ from rich.console import Console
 from launch import client
 from launch.client import Effort, Message, Part, Reply
 from launch.errors import LaunchError
-from launch.server import Server
-from launch.terminal import visible
+from launch.server import serving
+from launch.terminal import dim_stderr, visible
 
 if TYPE_CHECKING:  # the programs import SGLang, which takes seconds that a streamed answer need not wait for
     from programs.result import Result
@@ -25,7 +24,7 @@ class Display:
 
     def __init__(self) -> None:
         self.answers = Console(highlight=False, soft_wrap=True, markup=False)
-        self.remarks = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, style="dim")
+        self.remarks = dim_stderr()
         self._open: Part | None = None
 
     def piece(self, part: Part, text: str) -> None:
@@ -85,8 +84,7 @@ def ask(
             "starting a server for this one question; to keep one warm, run `small4 serve` "
             "and add --server http://127.0.0.1:30000 here"
         )
-    with ExitStack() as stack:
-        url = client.base_url(server) if server else stack.enter_context(Server()).url
+    with serving(server) as url:
         if effort in ("none", "high") and show_graph is None and budget is None:
             _one(url, messages, effort, as_json, display)
         else:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from launch.errors import LaunchError
+from programs.chat_api import Models, Wire, base_url, refusal
 
 Effort = Literal["none", "high"]
 Part = Literal["trace", "answer"]
@@ -30,21 +31,7 @@ class Reply(BaseModel):
     seconds: float
 
 
-class _Wire(BaseModel):
-    """What is read of a server's JSON; fields that are not named here are let go."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
-class _Model(_Wire):
-    id: str
-
-
-class _Models(_Wire):
-    data: list[_Model] = Field(min_length=1)
-
-
-class _Delta(_Wire):
+class _Delta(Wire):
     content: str | None = None
     reasoning_content: str | None = None
 
@@ -55,40 +42,34 @@ class _Delta(_Wire):
             yield "answer", self.content
 
 
-class _Choice(_Wire):
+class _Choice(Wire):
     delta: _Delta
     finish_reason: str | None = None
 
 
-class _PromptDetails(_Wire):
+class _PromptDetails(Wire):
     cached_tokens: int | None = None
 
 
-class _Usage(_Wire):
+class _Usage(Wire):
     prompt_tokens: int
     completion_tokens: int
     prompt_tokens_details: _PromptDetails | None = None
 
 
-class _Error(_Wire):
+class _Error(Wire):
     message: str
 
 
-class _Metadata(_Wire):
+class _Metadata(Wire):
     reasoning_effort: Effort | None = None
 
 
-class _Chunk(_Wire):
+class _Chunk(Wire):
     choices: list[_Choice] = []
     metadata: _Metadata | None = None
     usage: _Usage | None = None
     error: _Error | None = None
-
-
-def base_url(server: str) -> str:
-    """`host:port`, `http://host:port/` and `http://host:port/v1` as `http://host:port`."""
-    url = server if "://" in server else f"http://{server}"
-    return url.rstrip("/").removesuffix("/v1")
 
 
 def ask(server: str, messages: list[Message], effort: Effort, show: Callable[[Part, str], None]) -> Reply:
@@ -140,7 +121,7 @@ def _served_model(client: httpx.Client, url: str) -> str:
     response = client.get("/v1/models")
     if response.status_code != 200:
         raise LaunchError(f"What answers at {url} lists no models (HTTP {response.status_code}): correct --server.")
-    return _Models.model_validate_json(response.content).data[0].id
+    return Models.model_validate_json(response.content).data[0].id
 
 
 def _stream(client: httpx.Client, model: str, messages: list[Message], effort: Effort) -> Iterator[_Chunk]:
@@ -153,7 +134,9 @@ def _stream(client: httpx.Client, model: str, messages: list[Message], effort: E
     }
     with client.stream("POST", "/v1/chat/completions", json=request) as response:
         if response.status_code != 200:
-            raise LaunchError(f"The server refused the question: {_refusal(response)}")
+            response.read()
+            said = refusal(response) or f"HTTP {response.status_code}"
+            raise LaunchError(f"The server refused the question: {said}")
         for line in response.iter_lines():
             data = line.removeprefix("data: ")
             if data == line or data == "[DONE]":
@@ -162,20 +145,6 @@ def _stream(client: httpx.Client, model: str, messages: list[Message], effort: E
             if chunk.error:
                 raise LaunchError(f"The server stopped the answer: {chunk.error.message}")
             yield chunk
-
-
-def _refusal(response: httpx.Response) -> str:
-    """The server's own sentence: SGLang puts it at the top of the body, OpenAI under `error`."""
-    body = response.read()
-    for shape in (_Error, _Chunk):
-        try:
-            said = shape.model_validate_json(body)
-        except ValidationError:
-            continue
-        message = said.message if isinstance(said, _Error) else said.error and said.error.message
-        if message:
-            return message
-    return f"HTTP {response.status_code}"
 
 
 def _gone(url: str) -> LaunchError:

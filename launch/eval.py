@@ -1,4 +1,4 @@
-"""`small4 eval`: labelled cases at several efforts, and beside another server."""
+"""`small4 eval`: labelled cases at several efforts, and remarks another server."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from launch.client import base_url
 from launch.errors import LaunchError
-from launch.server import Server as PrivateServer
+from launch.server import serving
+from launch.terminal import dim_stderr
 from programs.effort import BUDGET, MARKS, solve
 from programs.eval import endpoint
 from programs.eval.cases import read_cases
@@ -54,7 +54,7 @@ def evaluate(
 
     Prints tables, or with `as_json` exactly one JSON object; the files of `out` are written at the end, and also when
     a server dies or the run is interrupted. `max_tokens` is of an answer: `against`, which
-    has one limit for trace and answer, is given the budget of a trace beside it at high, so that both may write as
+    has one limit for trace and answer, is given the budget of a trace remarks it at high, so that both may write as
     much. Where it or `temperature` is None, each side has its own default; `against_prices` are `prices` where None.
 
     The exit code: 0; 1 where questions were left unasked or no reply came at all; 130 or 143 after an interrupt.
@@ -76,15 +76,13 @@ def evaluate(
         from programs.eval import files  # matplotlib takes a second
 
         files.prepare(out)
-    remarks = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, style="dim")
+    remarks = dim_stderr()
     fixed = {
         name: value for name, value in (("temperature", temperature), ("max_tokens", max_tokens)) if value is not None
     }
     with ExitStack() as stack:
         others, refused = _others(stack, against, against_model, chosen, fixed)
-        if server is None and not as_json:
-            remarks.print("starting a server of nano for these cases; add --server URL to use one that runs")
-        url = base_url(server) if server else stack.enter_context(PrivateServer()).url
+        url = stack.enter_context(serving(server, "of nano for these cases", None if as_json else remarks))
         options: dict[str, Any] = {"backend": stack.enter_context(Small4Backend(url)), **fixed}
         alive = partial(endpoint.answers, url)
         arms: list[Arm] = [*(Graphs(solve, effort, options, alive) for effort in chosen), *others]

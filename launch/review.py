@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launch.client import Effort, base_url
+from launch.client import Effort
 from launch.errors import LaunchError
-from launch.server import Server
-from launch.terminal import visible
+from launch.server import serving
+from launch.terminal import dim_stderr, visible
 from programs.review import Review, review_diff
 from sgl_small4.prompt.backend import Small4Backend
 
@@ -51,15 +50,9 @@ def review(
     text = decoded(_source(diff, git, repo))
     if not text.strip():
         raise LaunchError("The diff is empty: there is nothing to review.")
-    remarks = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, style="dim")
-    with ExitStack() as stack:
-        if server is None:
-            if not as_json:
-                remarks.print("starting a server for this one review; add --server URL to use one that runs")
-            url = stack.enter_context(Server()).url
-        else:
-            url = base_url(server)
-        found = review_diff(text, effort=effort, backend=stack.enter_context(Small4Backend(url)))
+    remarks = dim_stderr()
+    with serving(server, "for this one review", None if as_json else remarks) as url, Small4Backend(url) as backend:
+        found = review_diff(text, effort=effort, backend=backend)
     if as_json:
         print(json.dumps(to_dict(found)))
     else:

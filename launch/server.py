@@ -8,13 +8,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import httpx
+from rich.console import Console
 
 from launch.errors import LaunchError
+from programs.chat_api import base_url
 
 STARTUP_SECONDS = 600
 STOP_SECONDS = 10
@@ -109,6 +112,18 @@ class Server:
                     pass  # not listening yet
                 time.sleep(0.1)
         raise LaunchError(f"The server was not ready after {STARTUP_SECONDS} s: see its log, {self.log}.")
+
+
+@contextmanager
+def serving(server: str | None, purpose: str = "", remarks: Console | None = None) -> Iterator[str]:
+    """The URL of `server`; without one, of a private server of nano that ends with the block, which `remarks` say."""
+    if server:
+        yield base_url(server)
+        return
+    if remarks is not None:
+        remarks.print(f"starting a server {purpose}; add --server URL to use one that runs")
+    with Server() as private:
+        yield private.url
 
 
 def _new_log() -> Path:

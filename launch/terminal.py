@@ -2,6 +2,8 @@
 
 from unicodedata import category
 
+from rich.console import Console
+
 CONTROL_PICTURES = 0x2400  # U+2400 is the picture of NUL, and so on up to U+001F
 DELETE, DELETE_PICTURE = 0x7F, "\N{SYMBOL FOR DELETE}"
 JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"  # part of how words and emoji are written
@@ -13,6 +15,11 @@ def visible(text: str, keep: str = "\n\t") -> str:
     `keep`: those that stay as they are.
     """
     return "".join(char if char in keep else _visible(char) for char in text)
+
+
+def dim_stderr() -> Console:
+    """For what is said beside an answer."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, style="dim")
 
 
 def _visible(char: str) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
-from launch.client import Effort, base_url
+from launch.client import Effort
 from launch.errors import LaunchError
-from launch.server import Server
-from launch.terminal import visible
+from launch.server import serving
+from launch.terminal import dim_stderr, visible
 from programs.tools import Tool, ToolsResult, calculator, use_tools
 from sgl_small4.prompt.backend import Small4Backend
 
@@ -42,17 +42,11 @@ def tools(
         question.encode()
     except UnicodeEncodeError:
         raise LaunchError("The question is not UTF-8 text: write it in a terminal that is set to UTF-8.") from None
-    remarks = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, style="dim")
+    remarks = dim_stderr()
     with contextlib.redirect_stdout(sys.stderr):  # what a function prints is no part of the answer
         offered = [Tool.of(function) for function in _functions(tool)] or [Tool.of(calculator)]
-        with contextlib.ExitStack() as stack:
-            if server is None:
-                if not as_json:
-                    remarks.print("starting a server for this one question; add --server URL to use one that runs")
-                url = stack.enter_context(Server()).url
-            else:
-                url = base_url(server)
-            backend = stack.enter_context(Small4Backend(url))
+        told = None if as_json else remarks
+        with serving(server, "for this one question", told) as url, Small4Backend(url) as backend:
             result = use_tools(question, offered, effort=effort, rounds=rounds, timeout=timeout, backend=backend)
     if as_json:
         print(json.dumps(to_dict(result)))

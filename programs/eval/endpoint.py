@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import stamina
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeInt, ValidationError
 
+from programs.chat_api import Models, Wire, base_url, refusal
 from programs.errors import ProgramError
 from programs.eval.cases import Case
 from programs.eval.reply import Reply, failed, replied
@@ -22,21 +23,7 @@ RETRIED = (429, 502, 503, 504)
 CONNECT_SECONDS = 5.0
 
 
-class _Wire(BaseModel):
-    """What is read of a server's JSON; fields that are not named here are let go."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
-class _Model(_Wire):
-    id: str
-
-
-class _Models(_Wire):
-    data: list[_Model] = Field(min_length=1)
-
-
-class _Message(_Wire):
+class _Message(Wire):
     """`content` is text, or Mistral's list of text and thinking chunks; the trace has three names in the wild."""
 
     content: str | list[dict[str, Any]] | None = None
@@ -45,25 +32,25 @@ class _Message(_Wire):
     refusal: str | None = None
 
 
-class _Choice(_Wire):
+class _Choice(Wire):
     message: _Message
     finish_reason: str | None = None
 
 
-class _Completion(_Wire):
+class _Completion(Wire):
     choices: list[_Choice] = Field(min_length=1)
     usage: Any = None
 
 
-class _PromptDetails(_Wire):
+class _PromptDetails(Wire):
     cached_tokens: NonNegativeInt | None = None
 
 
-class _CompletionDetails(_Wire):
+class _CompletionDetails(Wire):
     reasoning_tokens: NonNegativeInt | None = None
 
 
-class _Usage(_Wire):
+class _Usage(Wire):
     prompt_tokens: NonNegativeInt
     completion_tokens: NonNegativeInt
     total_tokens: NonNegativeInt | None = None
@@ -104,7 +91,7 @@ class Server:
     """
 
     def __init__(self, url: str, model: str | None = None, key: str | None = None, timeout: float = 600.0) -> None:
-        self.url = (url if "://" in url else f"http://{url}").rstrip("/").removesuffix("/v1")
+        self.url = base_url(url)
         try:
             self._client = httpx.Client(
                 base_url=self.url,
@@ -143,7 +130,7 @@ class Server:
         response = self._client.get("/v1/models", timeout=30.0)
         try:
             if response.status_code == 200:
-                return _Models.model_validate_json(response.content).data[0].id
+                return Models.model_validate_json(response.content).data[0].id
         except ValidationError:
             pass  # said below
         raise ProgramError(
@@ -256,14 +243,5 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def _refusal(response: httpx.Response) -> str:
-    """The server's own sentence: OpenAI puts it under `error`, SGLang at the top of the body."""
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if isinstance(body, dict):
-        error = body.get("error")
-        for message in (error.get("message") if isinstance(error, dict) else error, body.get("message")):
-            if isinstance(message, str) and message.strip():
-                return f"HTTP {response.status_code}: {message.strip()[:300]}"
-    return f"HTTP {response.status_code}"
+    said = refusal(response)[:300]
+    return f"HTTP {response.status_code}: {said}" if said else f"HTTP {response.status_code}"

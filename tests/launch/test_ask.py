@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.client import base_url
+from programs.chat_api import base_url
 from tests.launch.commands import small4, the_sentence
 from tests.launch.fake_server import REPLY, fake_server, piece
 
