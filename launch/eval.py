@@ -1,4 +1,4 @@
-"""`small4 eval`: labelled cases at several efforts, and remarks another server."""
+"""`small4 eval`: labelled cases at several efforts, and beside another server."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def evaluate(
 
     Prints tables, or with `as_json` exactly one JSON object; the files of `out` are written at the end, and also when
     a server dies or the run is interrupted. `max_tokens` is of an answer: `against`, which
-    has one limit for trace and answer, is given the budget of a trace remarks it at high, so that both may write as
+    has one limit for trace and answer, is given the budget of a trace beside it at high, so that both may write as
     much. Where it or `temperature` is None, each side has its own default; `against_prices` are `prices` where None.
 
     The exit code: 0; 1 where questions were left unasked or no reply came at all; 130 or 143 after an interrupt.
