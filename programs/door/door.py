@@ -11,7 +11,6 @@ Everything else passes as it came. Of a chat request that passes, the body is se
 import asyncio
 import json
 import logging
-import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +29,7 @@ from programs.result import Result
 from sgl_small4.admission import RequestError
 from sgl_small4.prompt.cancellation import Cancellation
 from sgl_small4.prompt.format import PromptError
-from sgl_small4.prompt.transport import BackendError, Unreachable
+from sgl_small4.prompt.transport import BackendError, Refused, Unreachable
 
 CHAT = "/v1/chat/completions"
 GRAPHS = "/v1/graphs/"
@@ -53,10 +52,6 @@ VIEWS: dict[str, tuple[str, Callable[[Graph], str]]] = {
     ".html": ("text/html", lambda graph: graph.html()),
     ".svg": ("image/svg+xml", lambda graph: graph.svg()),
 }
-
-# What the backend says where this server refused a request of the graph as the client's mistake, such as a prompt that
-# does not fit; the sentence is the server's.
-REFUSED = re.compile(r"refused a request \(4\d\d\): (.+)", re.DOTALL)
 
 Solve = Callable[..., Result]
 logger = logging.getLogger(__name__)
@@ -230,8 +225,8 @@ def refusal_of(outcome: Result | BaseException) -> tuple[int, str]:
             return 400, str(outcome)
         case Unreachable():
             return 503, str(outcome)
-        case BackendError() if refused := REFUSED.search(str(outcome)):
-            return 400, refused[1]
+        case Refused():  # such as a prompt that does not fit; the sentence is this server's own
+            return 400, outcome.said
         case BackendError():
             return 500, str(outcome)
     logger.error("A graph failed for a reason of this server's own.", exc_info=outcome)
