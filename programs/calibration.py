@@ -15,14 +15,14 @@ FILE = "effort.json"  # in the model's folder
 class Calibration(BaseModel):
     """Confidences from which an answer is taken: `direct`'s without thinking, `think`'s without deliberating.
 
-    A confidence is the model's own probability of the answer, from 0 to 1. `model` says whose these are; None is any
+    A confidence is the model's own, from 0 to 1 (sgl_small4/prompt/output.py). `model` says whose these are; None is any
     model's: the values that hold where nothing was measured. `measured` says how they came about.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     direct: float = Field(default=0.9, ge=0.0, le=1.01)  # above 1: never
-    think: float = Field(default=0.5, ge=0.0, le=1.01)
+    think: float = Field(default=0.8, ge=0.0, le=1.01)
     model: str | None = None
     measured: dict[str, Any] = {}
 

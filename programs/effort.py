@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import sglang as sgl
 from sglang.lang.interpreter import ProgramState
-from sglang.lang.ir import SglExpr
+from sglang.lang.ir import SglExpr, SglFunction
 
 from programs.calibration import Calibration
 from programs.errors import ProgramError
@@ -61,6 +61,10 @@ class Task:
     @property
     def question(self) -> str:
         return self.messages[-1]["content"]
+
+    def run(self, program: SglFunction, **arguments: Any) -> ProgramState:
+        """Run a program in this thread; only the branches of a fork need threads of their own."""
+        return program.run(task=self, backend=self.backend, use_thread=False, **arguments)
 
     def generation(self, effort: Literal["none", "high"]) -> SglExpr:
         """The reply at an effort: `answer`, held to the form; a trace before it is free and within the budget."""
@@ -127,7 +131,6 @@ def check(s: ProgramState, task: Task, answer: str) -> None:
 def deliberate(s: ProgramState, task: Task, poll: "Poll") -> None:
     """k traces from one prompt that is read once; their answers vote; ended as soon as the outcome is settled."""
     converse(s, task, "high", "question")
-    s.sync()  # the interpreter reads the prompt into the cache before it forks, if it has come that far by then
     branches = s.fork(task.k)
     for number, branch in enumerate(branches, 1):
         configure(branch, name=f"think {number}", cancellation=poll.cancellation)
@@ -154,12 +157,12 @@ def attempt_of(s: ProgramState, task: Task) -> Attempt:
 
 
 def run_direct(task: Task) -> Attempt:
-    return attempt_of(direct.run(task=task, backend=task.backend), task)
+    return attempt_of(task.run(direct), task)
 
 
 def run_think(task: Task, direct: Attempt | None = None) -> Attempt:
     """Think; where no answer came of it, answer at effort none: with `direct` where that was asked already."""
-    attempt = attempt_of(think.run(task=task, backend=task.backend), task)
+    attempt = attempt_of(task.run(think), task)
     if attempt.state != "empty":
         if attempt.trace is None:
             task.graph.mark(attempt.node, "no trace", "the answer is taken as it is")
@@ -204,11 +207,13 @@ class Poll:
                 for key, check in checks.items():
                     if check in done:
                         self.right[key] = not check.exception() and check.result()
-                if len(self.votes) > 1:
+                if len(self.votes) > 1 and not self.settled():
                     for key in self.votes.keys() - checks.keys():
                         checks[key] = pool.submit(self._checked, self.votes[key][0])
                         running.add(checks[key])
             self.cancellation.set()
+        for branch in waiting:
+            branch.stream_executor.end()
         if not self.votes and errors:
             raise errors[0]
 
@@ -239,7 +244,7 @@ class Poll:
 
     def _checked(self, attempt: Attempt) -> bool:
         task = replace(self.task, cancellation=self.cancellation)
-        s = check.run(task=task, answer=attempt.text, backend=task.backend)
+        s = task.run(check, answer=attempt.text)
         right = s["verdict"] == "yes"
         task.graph.mark(node_of(s), f"{attempt.text.strip()[:40]}: {'right' if right else 'doubted'}")
         return right
@@ -251,22 +256,31 @@ def run_deliberate(task: Task, *before: Attempt) -> Attempt:
     poll = Poll(task, task.k)
     for attempt in before:
         poll.add(attempt)
-    deliberate.run(task=task, poll=poll, backend=task.backend)
+    task.run(deliberate, poll=poll)
     if not poll.votes:
         return before[0] if before else run_direct(task)
     best, share = poll.winner()
     return replace(best, confidence=share)
 
 
+def surety(attempt: Attempt, before: Attempt | None = None) -> float:
+    """What `auto` holds against its threshold: the confidence of a whole answer, from 0 to 1. -1, which no threshold
+    takes, without one, and where thinking left the model less sure than `before`."""
+    confidence = attempt.confidence or 0.0
+    if attempt.state != "answered" or (before is not None and confidence < (before.confidence or 0.0)):
+        return -1.0
+    return confidence
+
+
 def run_auto(task: Task, calibration: Calibration) -> Attempt:
     """Direct where it is sure; else think, where that is sure; else deliberate, with both as votes."""
     first = run_direct(task)
-    if first.state == "answered" and (first.confidence or 0.0) >= calibration.direct:
+    if surety(first) >= calibration.direct:
         task.graph.mark(first.node, "sure", "taken")
         return first
     task.graph.mark(first.node, "not sure", "think")
     second = run_think(task, first)
-    if second.state == "answered" and (second.confidence or 0.0) >= max(calibration.think, first.confidence or 0.0):
+    if surety(second, first) >= calibration.think:
         task.graph.mark(second.node, "sure", "taken")
         return second
     task.graph.mark(second.node, "not sure", "deliberate")

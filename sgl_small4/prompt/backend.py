@@ -180,6 +180,11 @@ class Small4Backend(BaseBackend):
 
     # What the interpreter calls
 
+    def end_program(self, s: Any) -> None:
+        """A program has been told to end, and need not be again: the interpreter's finalisers do so too, and where the
+        garbage collector runs them inside of `Thread.start`, `is_alive` waits for a lock that its own thread holds."""
+        s.end = _nothing
+
     def commit_lazy_operations(self, s: StreamExecutor) -> None:
         """Put the prompt so far into the prefix cache; the interpreter asks for it before it forks."""
         with self._turn(s) as turn:
@@ -313,7 +318,7 @@ class Small4Backend(BaseBackend):
 
     def _prefill(self, turn: "_Turn") -> None:
         answer = self._ask(turn, {"input_ids": turn.prompt, "sampling_params": {"max_new_tokens": 0}})
-        turn.record("prefill", "", answer["meta_info"])
+        turn.record("prefill", "", answer["meta_info"], finish_reason="stop")
         turn.end((), "")
 
     def _ask(self, turn: "_Turn", fields: Mapping[str, Any]) -> Any:
@@ -362,6 +367,7 @@ class Small4Backend(BaseBackend):
         with self._open.covers(abort), given_up.covers(abort) if given_up else nullcontext():
             if turn.given_up():
                 raise BackendError(GIVEN_UP)
+            turn.sent = True
             yield rid
 
     def _encode_settings(self, effort: Effort, tools: str) -> tuple[int, ...]:
@@ -379,6 +385,7 @@ class _Turn:
         settings = backend._settings(self.effort, orjson.dumps(self.state.tools).decode())
         self.prompt = self.transcript.ids(backend.format, settings)
         self.began = self.clock()
+        self.sent = False  # whether any request of this step went out
 
     @property
     def opens_in(self) -> OpensIn:
@@ -439,7 +446,9 @@ class _Turn:
         self.state = replace(self.state, parent=node.id, known=len(self.prompt))
 
     def failed(self, error: BackendError) -> None:
-        self.record("generate", str(error), {}, finish_reason="abort" if self.given_up() else "error")
+        """A node for a request that failed; one that was given up before it was sent is none."""
+        if self.sent or not self.given_up():
+            self.record("generate", str(error), {}, finish_reason="abort" if self.given_up() else "error")
 
     def end(self, ids: Sequence[int], text: str) -> None:
         """What was said becomes part of the program's state."""
@@ -457,6 +466,10 @@ class _Failed(dict):
 
     def __missing__(self, name: str) -> Any:
         raise self.error
+
+
+def _nothing() -> None:
+    """What is left of ending a program that has ended."""
 
 
 def shown(ids: Sequence[int], format: PromptFormat) -> str:

@@ -11,8 +11,8 @@ class Node:
     """One request. Token counts are the server's own; `completion_tokens` include the trace's.
 
     `parent` is the node whose prompt and output this one's prompt goes on from, None for the first. `prompt` is what
-    this prompt adds to that, as text with control tokens by name. `probability` is the model's own for the answer (from
-    where the trace ends to where the turn does), or for the choice among the choices.
+    this prompt adds to that, as text with control tokens by name. `probability` is the model's own: of
+    the reply (output.py says how), or of the choice among the choices.
     `state` and `next_step` are what the graph made of the reply: a limit spent, an empty answer, a missing trace, and
     the one thing that was done about it.
     """

@@ -27,11 +27,10 @@ class Output:
 
 
 def read_output(answer: Mapping[str, Any], format: PromptFormat, opens_in: OpensIn) -> Output:
-    """Read one answer. Its probability is that of the ids from the end of the trace to the end of the turn, None where
-    log-probabilities were not asked for or nothing was said."""
+    """Read one answer. Its probability is None where log-probabilities were not asked for or nothing was said."""
     ids, meta = list(answer["output_ids"]), dict(answer["meta_info"])
     matched = (meta.get("finish_reason") or {}).get("matched")
-    probability = answer_probability(ids, meta.get("output_token_logprobs"), format)
+    probability = reply_probability(ids, meta.get("output_token_logprobs"), format)
     if isinstance(matched, int) and ids[-1:] == [matched]:
         ids.pop()
     reply = parse(ids, format, opens_in)
@@ -43,15 +42,19 @@ def read_output(answer: Mapping[str, Any], format: PromptFormat, opens_in: Opens
     return Output(reply, text, tuple(ids), meta)
 
 
-def answer_probability(
+def reply_probability(
     ids: Sequence[int], logprobs: Sequence[Sequence[Any]] | None, format: PromptFormat
 ) -> float | None:
-    """The product of the probabilities of the ids behind the trace."""
-    end_think = format.control(SpecialTokens.end_think)
-    begin = len(ids) - ids[::-1].index(end_think) if end_think in ids else 0
-    if not logprobs or len(logprobs) != len(ids) or begin == len(ids):
+    """How sure the model was of a reply, from 0 to 1. Without a trace: the probability of the answer, to its end.
+
+    With a trace: the geometric mean over the tokens of both. Once a trace is written its answer is copied from it, and
+    that answer's own probability tells nothing (on nano, area under the curve of right against wrong: 0.55); the mean
+    does (0.97), and does not shrink with length.
+    """
+    if not logprobs or len(logprobs) != len(ids):
         return None
-    return math.exp(sum(entry[0] for entry in logprobs[begin:]))
+    total = sum(entry[0] for entry in logprobs)
+    return math.exp(total / len(ids) if format.control(SpecialTokens.end_think) in ids else total)
 
 
 def _up_to(text: str, ids: list[int], format: PromptFormat, opens_in: OpensIn) -> list[int]:
