@@ -139,11 +139,11 @@ def _graph(
     show_graph: Path | None,
     budget: int | None,
 ) -> None:
-    from programs.effort import BUDGET, solve
+    from programs.effort import solve
     from sgl_small4.prompt.backend import Small4Backend
 
     with Small4Backend(url) as backend:
-        result = solve(messages, effort, backend=backend, budget=BUDGET if budget is None else budget)
+        result = solve(messages, effort, backend=backend, budget=budget)
     if show_graph is not None:
         result.graph.save(show_graph)
     if as_json:

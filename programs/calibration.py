@@ -15,8 +15,8 @@ FILE = "effort.json"  # in the model's folder
 class Calibration(BaseModel):
     """Confidences from which an answer is taken: `direct`'s without thinking, `think`'s without deliberating.
 
-    A confidence is the model's own, from 0 to 1 (sgl_small4/prompt/output.py). `model` says whose these are; None is any
-    model's: the values that hold where nothing was measured. `measured` says how they came about.
+    A confidence is the model's own, from 0 to 1 (sgl_small4/prompt/output.py). `model` says whose these are; None is
+    any model's: the values that hold where nothing was measured. `measured` says how they came about.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -35,6 +35,7 @@ Message = Mapping[str, Any]
 BUDGET = 4096  # tokens of a trace
 ANSWER_TOKENS = 1024
 MARKS = 2  # [THINK] and [/THINK]
+FRAME = 128  # tokens around a conversation: its roles, the settings, the words of a check
 TEMPERATURES = {"none": 0.0, "high": 0.7}  # the model card's
 BRANCHES = 5
 CHECK = "Question: {question}\nAnswer: {answer}\nIs the answer right? yes or no"
@@ -297,7 +298,7 @@ def solve(
     backend: Small4Backend,
     document: str | None = None,
     output: Any = None,
-    budget: int = BUDGET,
+    budget: int | None = None,
     max_tokens: int = ANSWER_TOKENS,
     temperature: float | None = None,
     stop: Sequence[str] = (),
@@ -309,17 +310,20 @@ def solve(
 
     `question`: a text, or a conversation in OpenAI's form that ends with the user. `document`: becomes the system
     prompt, which is read once for all efforts. `output`: the form of the answer (form.py). `budget`: most tokens of
-    each trace; `max_tokens`: of each answer; `stop`: strings that end an answer. `temperature`: by default 0 for direct
-    answers and checks, 0.7 for thinking. `k`: branches of `deliberate`. `calibration`: the thresholds of `auto`, by
-    default those in the model's folder. `cancel`: give the graph up from another thread.
+    each trace, by default 4,096 or what the server's context leaves; `max_tokens`: of each answer; `stop`: strings that
+    end an answer. `temperature`: by default 0 for direct answers and checks, 0.7 for thinking. `k`: branches of
+    `deliberate`. `calibration`: the thresholds of `auto`, by default those in the model's folder. `cancel`: give the
+    graph up from another thread.
 
     Raises ProgramError for what cannot be asked, BackendError for requests that fail.
     """
+    messages = _conversation(question, document)
+    _at_least("max_tokens", max_tokens, 1)
     task = Task(
-        messages=_conversation(question, document),
+        messages=messages,
         form=form_of(output),
-        budget=_at_least("budget", budget, 0),
-        max_tokens=_at_least("max_tokens", max_tokens, 1),
+        budget=_room(messages, max_tokens, backend) if budget is None else _at_least("budget", budget, 0),
+        max_tokens=max_tokens,
         temperature=temperature,
         stop=tuple(stop),
         k=_at_least("k", k, 1),
@@ -357,6 +361,18 @@ def _conversation(question: str | Sequence[Message], document: str | None) -> tu
     if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
         raise ProgramError("There is no question: the last message must be the user's, and say something.")
     return ({"role": "system", "content": document}, *messages) if document else tuple(messages)
+
+
+def _room(messages: Sequence[Message], max_tokens: int, backend: Small4Backend) -> int:
+    """The default budget: what the context leaves beside the conversation and its answer, and no more than BUDGET."""
+    if backend.model_info["context_length"] is None:
+        return BUDGET
+    context = backend.model_info["context_length"] - max_tokens - FRAME
+    texts = [message["content"] for message in messages]
+    size = sum(len(text.encode("utf-8", "replace")) for text in texts)  # no text has more tokens than bytes
+    if size + BUDGET > context:
+        size = sum(len(backend.format.encode_text(text)) for text in texts)
+    return max(0, min(BUDGET, context - size))
 
 
 def _at_least(name: str, value: int, least: int) -> int:

@@ -41,7 +41,8 @@ class Transport(Protocol):
     where: str
 
     def model_info(self) -> dict[str, Any]:
-        """`/model_info`: the model's path, type and tokenizer."""
+        """The model's path, type and tokenizer as `/model_info` has them, and `context_length` in tokens,
+        None where a gateway does not tell it."""
 
     def generate(self, fields: Fields, rid: str) -> Any:
         """The whole answer: an object, or a list of them for several prompts or samples."""
@@ -76,7 +77,9 @@ class HttpTransport:
         )
 
     def model_info(self) -> dict[str, Any]:
-        return self._read(self._send("GET", "/model_info"))
+        info = self._read(self._send("GET", "/model_info"))
+        models = self._read(self._send("GET", "/v1/models")).get("data") or [{}]
+        return {**info, "context_length": models[0].get("max_model_len")}
 
     def generate(self, fields: Fields, rid: str) -> Any:
         return self._read(self._send("POST", "/generate", {**fields, "rid": rid}))
@@ -156,6 +159,7 @@ class EngineTransport:
             "model_path": manager.server_args.model_path,
             "tokenizer_path": manager.server_args.tokenizer_path,
             "model_type": manager.model_config.hf_config.model_type,
+            "context_length": manager.model_config.context_len,
         }
 
     def generate(self, fields: Fields, rid: str) -> Any:

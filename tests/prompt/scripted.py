@@ -39,7 +39,7 @@ class Scripted:
 
     def model_info(self) -> dict[str, Any]:
         folder = str(CHECKPOINT)
-        return {"model_path": folder, "tokenizer_path": folder, "model_type": self._model_type}
+        return {"model_path": folder, "tokenizer_path": folder, "model_type": self._model_type, "context_length": 32768}
 
     def generate(self, fields: Mapping[str, Any], rid: str) -> Any:
         with self._lock:

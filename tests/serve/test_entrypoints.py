@@ -18,14 +18,20 @@ SGLANG_SERVE = (sys.executable, "-c", "from sglang.cli.main import main; main()"
 ENGINE = """
 import sglang
 from sgl_small4.nano import CHECKPOINT
+from programs.many import solve_many
+from sgl_small4.prompt.backend import Small4Backend
 from sgl_small4.prompt.format import PromptFormat
 
 if __name__ == "__main__":
     engine = sglang.Engine(model_path=str(CHECKPOINT), context_length=4096, log_level="info")
     prompt = PromptFormat.from_folder(CHECKPOINT).encode([{"role": "user", "content": "What is 7+5?"}])
     reply = engine.generate(input_ids=prompt, sampling_params={"temperature": 0, "max_new_tokens": 8})
+    with Small4Backend(engine) as backend:
+        results = solve_many(["What is 47+86+35?", "What is 8+9?"], "high", backend=backend, temperature=0)
+    again = engine.generate(input_ids=prompt, sampling_params={"temperature": 0, "max_new_tokens": 8})
     engine.shutdown()
-    print("reply:", reply["text"])
+    print("reply:", reply["text"], again["text"])
+    print("programs:", [result.answer for result in results], all(result.trace for result in results))
 """
 
 
@@ -60,5 +66,6 @@ def test_an_engine_in(source: str, tmp_path: Path):
     command = [sys.executable, str(script)] if source == "a script" else [sys.executable, "-c", ENGINE]
     result = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert "reply: 12" in result.stdout
+    assert "reply: 12 12" in result.stdout
+    assert "programs: ['168', '17'] True" in result.stdout
     assert set(classes(result.stdout + result.stderr)) == {OURS}
