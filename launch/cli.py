@@ -143,6 +143,26 @@ def evaluate(
 
 
 @app.command()
+def calibrate(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Labelled cases of the kind to be answered.")],
+    accuracy: Annotated[float | None, typer.Option(help="The target, such as 0.95; or give --cost.")] = None,
+    cost: Annotated[float | None, typer.Option(metavar="TOKENS", help="Mean output tokens that may be spent.")] = None,
+    server: OnServer = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="The first N cases.")] = None,
+    scorer: Annotated[str | None, typer.Option(help="As in eval.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Default: effort.json in the model's folder.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(metavar="N", help="Cases at once.")] = 8,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how sure is sure enough for the effort auto, and store it with the model."""
+    from launch.calibrate import calibrate as run
+
+    raise typer.Exit(run(file, accuracy, cost, server, limit, scorer, out, concurrency, as_json))
+
+
+@app.command()
 def doctor(
     folder: Annotated[Path | None, typer.Argument(help="A checkpoint: say what would serve it.")] = None,
     as_json: AsJson = False,
