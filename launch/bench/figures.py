@@ -87,6 +87,7 @@ SOURCES = {
     "startup": Source("launch.bench.startup", own_rows),
     "replies": Source("launch.bench.replies", own_rows),
     "doors": Source("launch.bench.doors", own_rows),
+    "effort": Source("launch.bench.effort", own_rows),
 }
 
 
