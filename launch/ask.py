@@ -88,7 +88,7 @@ def ask(
         if effort in ("none", "high") and show_graph is None and budget is None:
             _one(url, messages, effort, as_json, display)
         else:
-            _graph(url, messages, effort, as_json, display, show_graph, budget)
+            by_graph(url, messages, effort, as_json, display, show_graph, budget)
 
 
 def conversation(text: str, file: Path | None) -> list[Message]:
@@ -130,15 +130,16 @@ def _one(server: str, messages: list[Message], effort: Effort, as_json: bool, di
     display.costs(reply)
 
 
-def _graph(
+def by_graph(
     url: str,
     messages: list[Message],
     effort: GraphEffort,
     as_json: bool,
     display: Display,
-    show_graph: Path | None,
-    budget: int | None,
-) -> None:
+    show_graph: Path | None = None,
+    budget: int | None = None,
+) -> "Result":
+    """Ask by running a graph, and show at its end what it did."""
     from programs.effort import solve
     from sgl_small4.prompt.backend import Small4Backend
 
@@ -150,7 +151,7 @@ def _graph(
         fields = ("answer", "trace", "confidence", "effort", "state")
         shown = {name: getattr(result, name) for name in fields}
         print(json.dumps({**shown, **asdict(result.usage), "seconds": round(result.graph.seconds, 3)}))
-        return
+        return result
     if result.trace:
         display.piece("trace", result.trace)
     display.piece("answer", result.answer)
@@ -158,3 +159,4 @@ def _graph(
     display.graph(result)
     if show_graph is not None:
         display.remarks.print(f"the graph: {show_graph}")
+    return result

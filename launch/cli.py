@@ -186,7 +186,7 @@ def convert(
 
 @app.command()
 def demo() -> None:
-    """Serve nano, ask at effort none and at high, ask about a text file, shut down."""
+    """Serve nano, ask at effort none, at high and by a graph, ask about a text file, shut down."""
     from launch.demo import demo as run
 
     run()

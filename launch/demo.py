@@ -1,15 +1,16 @@
-"""`small4 demo`: nano served, asked at both efforts, asked about a text file, shut down."""
+"""`small4 demo`: nano served, asked at both efforts and by a graph, asked about a text file, shut down."""
 
 import time
 from pathlib import Path
 
 from launch import client
-from launch.ask import Display, conversation
+from launch.ask import Display, by_graph, conversation
 from launch.client import Effort, Reply
 from launch.errors import LaunchError
 from launch.server import Server
 
 SUM = "What is 47+86+35+29?"
+DIFFERENCE = "What is 71-12?"
 ABOUT_THE_SAMPLE = "What is the phone of Omar Kestin?"
 
 
@@ -27,7 +28,10 @@ def demo() -> None:
         thought = _question(server.url, SUM, None, "high", display)
         _question(server.url, ABOUT_THE_SAMPLE, sample, "none", display)
         read = _question(server.url, ABOUT_THE_SAMPLE, sample, "high", display)
-    if quick.trace or not thought.trace or not read.cached_tokens:
+        display.remarks.print(f"effort deliberate: {DIFFERENCE}", style="bold")
+        settled = by_graph(server.url, conversation(DIFFERENCE, None), "deliberate", False, display)
+        display.remarks.print()
+    if quick.trace or not thought.trace or not read.cached_tokens or settled.usage.requests < 5:
         raise LaunchError(
             "The demo's replies are not what a served Small 4 gives: please report them as printed above."
         )
