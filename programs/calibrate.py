@@ -16,21 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from programs.effort import (
-    ANSWER_TOKENS,
-    BRANCHES,
-    BUDGET,
     Attempt,
     Task,
     run_deliberate,
     run_direct,
     run_think,
     surety,
+    task_of,
 )
 from programs.errors import ProgramError
 from programs.eval.cases import Case
 from programs.eval.scorers import CannotScore, Scorer
 from programs.eval.statistics import Interval, share
-from programs.form import form_of
 from programs.graph import Graph
 from sgl_small4.prompt.backend import BackendError, Small4Backend
 from sgl_small4.prompt.cancellation import Cancellation
@@ -252,19 +249,7 @@ class _Answered:
 
 
 def _ask(case: Case, scorer: Scorer, backend: Small4Backend, cancel: Cancellation) -> _Answered:
-    messages = [{"role": "system", "content": case.document}] if case.document else []
-    task = Task(
-        messages=(*messages, {"role": "user", "content": case.question}),
-        form=form_of(None),
-        budget=BUDGET,
-        max_tokens=ANSWER_TOKENS,
-        temperature=None,
-        stop=(),
-        k=BRANCHES,
-        backend=backend,
-        graph=Graph("none", case.question),
-        cancellation=cancel,
-    )
+    task = task_of(case.question, "none", backend=backend, document=case.document, cancel=cancel)
     first = run_direct(task)
     thinking = replace(task, graph=Graph("high", case.question))
     second = run_think(thinking, first)

@@ -317,20 +317,10 @@ def solve(
 
     Raises ProgramError for what cannot be asked, BackendError for requests that fail.
     """
-    messages = _conversation(question, document)
-    _at_least("max_tokens", max_tokens, 1)
-    task = Task(
-        messages=messages,
-        form=form_of(output),
-        budget=_room(messages, max_tokens, backend) if budget is None else _at_least("budget", budget, 0),
-        max_tokens=max_tokens,
-        temperature=temperature,
-        stop=tuple(stop),
-        k=_at_least("k", k, 1),
-        backend=backend,
-        graph=Graph(effort, question if isinstance(question, str) else _conversation(question, None)[-1]["content"]),
-        cancellation=cancel or Cancellation(),
-    )
+    task = task_of(
+        question, effort, backend=backend, document=document, output=output, budget=budget, max_tokens=max_tokens,
+        temperature=temperature, stop=stop, k=k, cancel=cancel,
+    )  # fmt: skip
     attempt = _graph(effort, task, calibration)()
     value, state = None, attempt.state
     if state == "answered":
@@ -340,6 +330,37 @@ def solve(
             state = "cut"  # the server holds an answer to its form as far as it came
     task.graph.finish(attempt.text, state, attempt.confidence)
     return Result(task.question, attempt.text, value, attempt.trace, attempt.confidence, effort, state, task.graph)
+
+
+def task_of(
+    question: str | Sequence[Message],
+    effort: Effort,
+    *,
+    backend: Small4Backend,
+    document: str | None = None,
+    output: Any = None,
+    budget: int | None = None,
+    max_tokens: int = ANSWER_TOKENS,
+    temperature: float | None = None,
+    stop: Sequence[str] = (),
+    k: int = BRANCHES,
+    cancel: Cancellation | None = None,
+) -> Task:
+    """What `solve` runs its graph on, for who runs the graphs one by one; arguments and errors are `solve`'s."""
+    messages = _conversation(question, document)
+    _at_least("max_tokens", max_tokens, 1)
+    return Task(
+        messages=messages,
+        form=form_of(output),
+        budget=_room(messages, max_tokens, backend) if budget is None else _at_least("budget", budget, 0),
+        max_tokens=max_tokens,
+        temperature=temperature,
+        stop=tuple(stop),
+        k=_at_least("k", k, 1),
+        backend=backend,
+        graph=Graph(effort, messages[-1]["content"]),
+        cancellation=cancel or Cancellation(),
+    )
 
 
 def _graph(effort: str, task: Task, calibration: Calibration | None) -> Callable[[], Attempt]:

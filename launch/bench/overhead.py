@@ -142,7 +142,8 @@ class Instant:
         self.prompt_tokens = 0
 
     def model_info(self) -> dict[str, Any]:
-        return {"model_path": str(CHECKPOINT), "tokenizer_path": str(CHECKPOINT), "model_type": "mistral4"}
+        folder = str(CHECKPOINT)
+        return {"model_path": folder, "tokenizer_path": folder, "model_type": "mistral4", "context_length": None}
 
     def generate(self, fields: Fields, rid: str) -> Any:
         self.prompt_tokens = len(fields["input_ids"])
