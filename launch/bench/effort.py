@@ -24,7 +24,7 @@ from launch.bench.dial import (
     sums_of_six,
 )
 from launch.bench.figures import Row, report
-from launch.bench.overhead import AT_ONCE, NEW_TURN, growth, pairs
+from launch.bench.overhead import AT_ONCE, NEW_TURN, SECONDS, Bare, Httpx, growth, pairs
 from launch.bench.streams import PAIRS, median_and_interval
 from launch.server import Server
 from programs.effort import solve
@@ -32,6 +32,7 @@ from programs.eval.statistics import Interval
 from programs.graph import Graph
 from sgl_small4.nano import cases
 from sgl_small4.prompt.backend import Small4Backend
+from sgl_small4.prompt.transport import transport_of
 
 FEWEST_ERRORS = 60
 SUMS_OF_SIX = 200
@@ -163,16 +164,20 @@ def encoding() -> Iterator[Row]:
 
 
 def cost_of_programs(url: str) -> Iterator[Row]:
-    found = pairs(url, PAIRS)
-    median, low, high = median_and_interval([programs / bare for programs, bare in found])
-    means = " and ".join(f"{statistics.fmean(side):.2f}" for side in zip(*found, strict=True))
-    yield Row(
-        f"CPU of our process for direct, think and deliberate over the bare requests they make, {AT_ONCE} at once, "
-        f"{PAIRS} interleaved pairs",
-        f"median at most {TIMES_BARE} times",
-        f"{median:.2f} times (95 % interval {low:.2f} to {high:.2f}; mean seconds {means})",
-        median <= TIMES_BARE,
-    )
+    senders: tuple[Bare, ...] = (Httpx(url), transport_of(url, None, SECONDS))
+    for number, bare in enumerate(senders):
+        found = pairs(url, PAIRS, bare)
+        median, low, high = median_and_interval([programs / requests for programs, requests in found])
+        means = " and ".join(f"{statistics.fmean(side):.2f}" for side in zip(*found, strict=True))
+        yield Row(
+            f"CPU of our process for direct, think and deliberate over the bare requests they make, {AT_ONCE} at once, "
+            f"{PAIRS} interleaved pairs: sent by httpx"
+            if not number
+            else "the same, sent through our own transport",
+            "reported" if number else f"median at most {TIMES_BARE} times",
+            f"{median:.2f} times (95 % interval {low:.2f} to {high:.2f}; mean seconds {means})",
+            None if number else median <= TIMES_BARE,
+        )
 
 
 def points(interval: Interval) -> str:

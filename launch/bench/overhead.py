@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
+import httpx
 import sglang as sgl
 from mistral_common.tokens.tokenizers.base import SpecialTokens
 from sglang.lang.interpreter import ProgramState
@@ -33,6 +34,14 @@ MIX: tuple[Effort, ...] = ("none", "high", "deliberate")
 QUESTIONS = 32  # of each effort in one half of a pair
 SECONDS = 300.0
 NEW_TURN = 100  # characters
+
+
+class Bare(Protocol):
+    """Sends a body and reads its answer."""
+
+    def generate(self, fields: Fields, rid: str) -> Any: ...
+
+    def close(self) -> None: ...
 
 
 class Kept:
@@ -60,10 +69,23 @@ class Kept:
         self.inner.close()
 
 
-def pairs(url: str, count: int, efforts: Sequence[Effort] = MIX) -> list[tuple[float, float]]:
-    """Process seconds of programs and of the bare requests they make."""
+class Httpx:
+    """The bare requests as anybody would send them: httpx, one client for all threads."""
+
+    def __init__(self, url: str) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        self._client = httpx.Client(base_url=url, timeout=SECONDS, limits=limits, trust_env=False)
+
+    def generate(self, fields: Fields, rid: str) -> Any:
+        return self._client.post("/generate", json={**fields, "rid": rid}).json()
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def pairs(url: str, count: int, bare: Bare, efforts: Sequence[Effort] = MIX) -> list[tuple[float, float]]:
+    """Process seconds of programs and of the requests they make, sent `bare`."""
     random = Random("overhead")
-    bare = transport_of(url, None, SECONDS)
     kept = Kept(transport_of(url, None, SECONDS))
     found = []
     with Small4Backend(kept) as backend, ThreadPoolExecutor(AT_ONCE) as pool:
@@ -95,7 +117,7 @@ def _programs(
     return seconds, kept.bodies
 
 
-def _bare(pool: ThreadPoolExecutor, transport: Transport, bodies: list[Fields]) -> float:
+def _bare(pool: ThreadPoolExecutor, transport: Bare, bodies: list[Fields]) -> float:
     return _process_seconds(lambda: list(pool.map(lambda body: transport.generate(body, new_rid()), bodies)))
 
 

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 from uuid import uuid4
 
-import httpx
 import orjson
+import urllib3
 
 from sgl_small4.errors import UserError
 
 CONNECT_SECONDS = 5.0
+CONNECTIONS = 1024  # kept open; more are made where they are needed
 
 Fields = Mapping[str, Any]
 
@@ -67,78 +68,90 @@ class HttpTransport:
 
     def __init__(self, url: str, api_key: str | None, timeout: float) -> None:
         self.where = f"The server at {url}"
-        self._timeout = timeout
-        self._client = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-            trust_env=False,
+        self._url, self._timeout = url, timeout
+        self._headers = {"Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        # Not httpx: its one pool looks at every connection at each request's begin and end, which for 32 programs at
+        # once costs more than all else that we do.
+        self._pool = urllib3.PoolManager(
+            maxsize=CONNECTIONS, retries=False, timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=timeout)
         )
 
     def model_info(self) -> dict[str, Any]:
-        info = self._read(self._send("GET", "/model_info"))
-        models = self._read(self._send("GET", "/v1/models")).get("data") or [{}]
+        info = self._read("GET", "/model_info")
+        models = self._read("GET", "/v1/models").get("data") or [{}]
         return {**info, "context_length": models[0].get("max_model_len")}
 
     def generate(self, fields: Fields, rid: str) -> Any:
-        return self._read(self._send("POST", "/generate", {**fields, "rid": rid}))
+        return self._read("POST", "/generate", {**fields, "rid": rid})
 
     def stream(self, fields: Fields, rid: str) -> Iterator[dict[str, Any]]:
         response = self._send("POST", "/generate", {**fields, "rid": rid, "stream": True}, stream=True)
         try:
-            for line in response.iter_lines():
-                if line.startswith("data:") and line != "data: [DONE]":
+            for line in response:
+                if line.startswith(b"data:") and line.strip() != b"data: [DONE]":
                     event = orjson.loads(line[5:])
                     if "error" in event:
                         raise BackendError(f"{self.where} ended a stream: {_said(event)}")
                     yield event
-        except httpx.HTTPError as error:
+        except urllib3.exceptions.HTTPError as error:
             raise self._lost(error) from error
+        except orjson.JSONDecodeError as error:
+            raise BackendError(f"{self.where} is no SGLang server: its stream is not JSON.") from error
         finally:
             response.close()
 
     def abort(self, rid: str) -> None:
         try:
-            self._client.post("/abort_request", json={"rid": rid}, timeout=CONNECT_SECONDS)
-        except httpx.HTTPError:
+            self._pool.request(
+                "POST",
+                f"{self._url}/abort_request",
+                body=orjson.dumps({"rid": rid}),
+                headers=self._headers,
+                timeout=CONNECT_SECONDS,
+            )
+        except urllib3.exceptions.HTTPError:
             pass  # a server that is gone runs nothing any more
 
     def close(self) -> None:
-        self._client.close()
+        self._pool.clear()
 
-    def _send(self, method: str, path: str, body: Fields | None = None, stream: bool = False) -> httpx.Response:
-        content = None if body is None else orjson.dumps(body)
-        request = self._client.build_request(
-            method, path, content=content, headers={"Content-Type": "application/json"}
-        )
+    def _read(self, method: str, path: str, body: Fields | None = None) -> Any:
+        response = self._send(method, path, body)
         try:
-            response = self._client.send(request, stream=stream)
-            if response.status_code == 200:
-                return response
-            response.read()
-        except httpx.HTTPError as error:
-            raise self._lost(error) from error
-        if response.status_code == 503:
-            raise Unreachable(f"{self.where} has no room or is not ready: {_message(response)}")
-        if response.status_code in (401, 403):
-            raise BackendError(f"{self.where} refused the key ({response.status_code}): give api_key.")
-        if response.status_code == 404:
-            raise BackendError(f"{self.where} is no SGLang server: it does not know {path}.")
-        if response.status_code < 500:
-            raise Refused(self.where, response.status_code, _message(response))
-        raise BackendError(f"{self.where} failed at a request ({response.status_code}): {_message(response)}")
-
-    def _lost(self, error: httpx.HTTPError) -> BackendError:
-        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-            return BackendError(f"{self.where} said nothing for {self._timeout:g} s: give more time, or ask for less.")
-        return Unreachable(f"{self.where} cannot be reached ({error or type(error).__name__}): is it running?")
-
-    def _read(self, response: httpx.Response) -> Any:
-        try:
-            return orjson.loads(response.content)
+            return orjson.loads(response.data)
         except orjson.JSONDecodeError as error:
             raise BackendError(f"{self.where} is no SGLang server: its answer is not JSON.") from error
+
+    def _send(
+        self, method: str, path: str, body: Fields | None = None, stream: bool = False
+    ) -> urllib3.BaseHTTPResponse:
+        content = None if body is None else orjson.dumps(body)
+        try:
+            response = self._pool.request(
+                method, self._url + path, body=content, headers=self._headers, preload_content=not stream
+            )
+            if response.status == 200:
+                return response
+            said = response.data
+        except urllib3.exceptions.HTTPError as error:
+            raise self._lost(error) from error
+        if response.status == 503:
+            raise Unreachable(f"{self.where} has no room or is not ready: {_message(said)}")
+        if response.status in (401, 403):
+            raise BackendError(f"{self.where} refused the key ({response.status}): give api_key.")
+        if response.status == 404:
+            raise BackendError(f"{self.where} is no SGLang server: it does not know {path}.")
+        if response.status < 500:
+            raise Refused(self.where, response.status, _message(said))
+        raise BackendError(f"{self.where} failed at a request ({response.status}): {_message(said)}")
+
+    def _lost(self, error: urllib3.exceptions.HTTPError) -> BackendError:
+        if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+            return BackendError(f"{self.where} said nothing for {self._timeout:g} s: give more time, or ask for less.")
+        reason = str(error).partition("): ")[2] or str(error)  # without urllib3's name of the connection
+        return Unreachable(f"{self.where} cannot be reached ({reason}): is it running?")
 
 
 class EngineTransport:
@@ -216,11 +229,11 @@ def _engine_fields(fields: Fields) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "return_text_in_logprobs"}
 
 
-def _message(response: httpx.Response) -> str:
+def _message(body: bytes) -> str:
     try:
-        return _said(orjson.loads(response.content))
+        return _said(orjson.loads(body))
     except orjson.JSONDecodeError:
-        return response.text[:200] or "no reason given."
+        return body[:200].decode("utf-8", "replace") or "no reason given."
 
 
 def _said(body: Any) -> str:

@@ -20,7 +20,7 @@ from programs.door.shelf import Shelf
 from programs.errors import ProgramError
 from programs.graph import Graph
 from sgl_small4.prompt.format import PromptError
-from sgl_small4.prompt.transport import BackendError, HttpTransport, Unreachable
+from sgl_small4.prompt.transport import BackendError, Refused, Unreachable
 from tests.programs.house import CHAT, MESSAGES, House, Solver, answered, chat, events, refused
 
 # What passes as it came
@@ -227,14 +227,8 @@ def test_what_the_graph_raises_is_told_in_one_sentence(error: Exception, status:
 
 
 def test_a_refusal_of_the_server_s_own_is_passed_on_as_the_client_s_mistake():
-    said = {"error": {"message": "prompt 40000 tokens > 32768, the longest: shorten the prompt."}}
-    transport = HttpTransport("http://server", None, 5)
-    transport._client = httpx.Client(
-        base_url="http://server", transport=httpx.MockTransport(lambda _: httpx.Response(400, json=said))
-    )
-    with pytest.raises(BackendError) as raised:
-        transport.generate({"input_ids": [1]}, "1")
-    assert refused(House(raised.value).post(chat())) == said["error"]["message"]
+    said = "prompt 40000 tokens > 32768, the longest: shorten the prompt."
+    assert refused(House(Refused("The server", 400, said)).post(chat())) == said
 
 
 def test_a_result_that_failed_is_no_answer():
