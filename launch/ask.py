@@ -145,18 +145,17 @@ def by_graph(
 
     with Small4Backend(url) as backend:
         result = solve(messages, effort, backend=backend, budget=budget)
-    if show_graph is not None:
-        result.graph.save(show_graph)
     if as_json:
         fields = ("answer", "trace", "confidence", "effort", "state")
         shown = {name: getattr(result, name) for name in fields}
         print(json.dumps({**shown, **asdict(result.usage), "seconds": round(result.graph.seconds, 3)}))
-        return result
-    if result.trace:
-        display.piece("trace", result.trace)
-    display.piece("answer", result.answer)
-    display.end()
-    display.graph(result)
+    else:
+        if result.trace:
+            display.piece("trace", result.trace)
+        display.piece("answer", result.answer)
+        display.end()
+        display.graph(result)
     if show_graph is not None:
+        result.graph.save(show_graph)
         display.remarks.print(f"the graph: {show_graph}")
     return result

@@ -301,7 +301,7 @@ def solve(
     budget: int | None = None,
     max_tokens: int = ANSWER_TOKENS,
     temperature: float | None = None,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     k: int = BRANCHES,
     calibration: Calibration | None = None,
     cancel: Cancellation | None = None,
@@ -328,6 +328,8 @@ def solve(
             value = task.form.read(attempt.text)
         except ValueError:
             state = "cut"  # the server holds an answer to its form as far as it came
+        except Exception as error:  # what a caller's own type does with an answer
+            raise ProgramError(f"The output's own check failed: {type(error).__name__}: {error}.") from error
     task.graph.finish(attempt.text, state, attempt.confidence)
     return Result(task.question, attempt.text, value, attempt.trace, attempt.confidence, effort, state, task.graph)
 
@@ -342,20 +344,22 @@ def task_of(
     budget: int | None = None,
     max_tokens: int = ANSWER_TOKENS,
     temperature: float | None = None,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     k: int = BRANCHES,
     cancel: Cancellation | None = None,
 ) -> Task:
     """What `solve` runs its graph on, for who runs the graphs one by one; arguments and errors are `solve`'s."""
     messages = _conversation(question, document)
     _at_least("max_tokens", max_tokens, 1)
+    if temperature is not None and not 0 <= temperature < float("inf"):
+        raise ProgramError(f"temperature is {temperature!r:.80}: it must be a number, at least 0.")
     return Task(
         messages=messages,
         form=form_of(output),
         budget=_room(messages, max_tokens, backend) if budget is None else _at_least("budget", budget, 0),
         max_tokens=max_tokens,
         temperature=temperature,
-        stop=tuple(stop),
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
         k=_at_least("k", k, 1),
         backend=backend,
         graph=Graph(effort, messages[-1]["content"]),
@@ -373,9 +377,18 @@ def _graph(effort: str, task: Task, calibration: Calibration | None) -> Callable
 
 
 def _conversation(question: str | Sequence[Message], document: str | None) -> tuple[Message, ...]:
+    if not isinstance(question, str | Sequence):
+        raise ProgramError(f"The question must be a text or a list of messages, got {question!r:.80}.")
+    if not isinstance(document, str | None):
+        raise ProgramError(f"The document must be a text, got {document!r:.80}.")
     messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
     for index, message in enumerate(messages):
-        if message.get("role") not in ROLES or not isinstance(message.get("content"), str) or message.get("tool_calls"):
+        if (
+            not isinstance(message, Mapping)
+            or message.get("role") not in ROLES
+            or not isinstance(message.get("content"), str)
+            or message.get("tool_calls")
+        ):
             raise ProgramError(
                 f"messages[{index}] is nothing a graph can begin with: it takes texts of system, user and assistant."
             )
@@ -397,6 +410,6 @@ def _room(messages: Sequence[Message], max_tokens: int, backend: Small4Backend) 
 
 
 def _at_least(name: str, value: int, least: int) -> int:
-    if value < least:
-        raise ProgramError(f"{name} is {value}: it must be at least {least}.")
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ProgramError(f"{name} is {value!r:.80}: it must be a whole number, at least {least}.")
     return value

@@ -44,6 +44,10 @@ def form_of(output: Any) -> Form:
     if output is float:
         return Form({"regex": NUMBER}, float)
     if isinstance(output, re.Pattern):
+        if not isinstance(output.pattern, str) or output.flags & ~re.UNICODE:
+            raise ProgramError(
+                f"output {output!r:.80} has flags or bytes, which the server cannot hold: write them out."
+            )
         return Form({"regex": output.pattern}, str)  # held by the server; Python's engine may take for ever
     if isinstance(output, Mapping):
         return Form({"json_schema": _as_json(output)}, json.loads)

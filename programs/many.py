@@ -11,7 +11,7 @@ from programs.effort import Message, solve
 from programs.errors import ProgramError
 from programs.graph import Graph
 from programs.result import Result
-from sgl_small4.prompt.backend import BackendError
+from sgl_small4.errors import UserError
 from sgl_small4.prompt.cancellation import Cancellation
 
 CONCURRENCY = 8
@@ -50,11 +50,12 @@ def solve_each(
     def one(question: str | Sequence[Message]) -> Result:
         try:
             return solve(question, effort, cancel=cancel, **options)  # type: ignore[arg-type]  # solve checks the effort
-        except (BackendError, ProgramError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever one question runs into, the others go on
+            said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             asked = question if isinstance(question, str) else str(question)
             graph = Graph(effort, asked)
             graph.finish("", "failed", None)
-            return Result(asked, "", None, None, None, effort, "failed", graph, str(error))
+            return Result(asked, "", None, None, None, effort, "failed", graph, said)
 
     with ThreadPoolExecutor(concurrency) as pool:
         waiting = {pool.submit(one, question): index for index, question in enumerate(questions)}

@@ -125,9 +125,13 @@ class _BrokenLine(Exception):
     """Why a line is no case."""
 
 
+def _no_number(name: str) -> None:
+    raise _BrokenLine(f"{name} is no JSON")
+
+
 def _case(number: int, line: bytes) -> Case:
     try:
-        fields = json.loads(line.decode())
+        fields = json.loads(line.decode(), parse_constant=_no_number)
     except UnicodeDecodeError as error:
         raise _BrokenLine(f"not UTF-8 (byte {error.start + 1} of the line)") from error
     except json.JSONDecodeError as error:

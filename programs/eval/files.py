@@ -19,6 +19,7 @@ from programs.eval.usage import Prices
 
 _PLAIN_NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)*")
 # What makes spreadsheets read a cell as a formula (OWASP, "CSV Injection"), full-width forms too.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # would steer a terminal
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 COLUMNS = (
     "line", "kind", "document_id", "repeat", "model", "effort", "outcome", "score", "reason", "question", "expected",
@@ -98,7 +99,7 @@ def safe_cell(value: Any) -> Any:
     """Text that a spreadsheet would run as a formula begins with an apostrophe; plain numbers stay as they are."""
     if not isinstance(value, str):
         return value
-    value = value.replace("\0", "\ufffd")
+    value = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
     begins = value.lstrip(" \u00a0\u200b\ufeff")[:1] or value[:1]
     return f"'{value}" if begins in _FORMULA and begins and not _PLAIN_NUMBER.fullmatch(value) else value
 

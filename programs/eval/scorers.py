@@ -188,7 +188,7 @@ def _users(path: Path, name: str) -> Scorer:
     def score(answer: str, case: Case) -> float:
         try:
             value = function(answer, dict(case.fields))
-        except Exception as error:  # the user's code: counted with its reason, the run goes on
+        except (Exception, SystemExit) as error:  # the user's code: counted with its reason, the run goes on
             raise CannotScore(f"{name} raised {type(error).__name__}: {error}") from error
         # numpy's booleans and floats are fine: anything that is a number in range
         try:

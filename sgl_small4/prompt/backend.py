@@ -53,6 +53,7 @@ OURS = ("mistral4", "mistral3")  # /model_info's model_type: text alone, or insi
 # The interpreter warns with a traceback where a backend raises. Our errors are raised again, as one sentence, where the
 # program reads the variable.
 warnings.filterwarnings("ignore", message=r"(?s)Error in stream_executor.*sgl_small4\.prompt\.transport\.")
+logger = logging.getLogger(__name__)
 register_template()
 # A retry is announced by stamina's logger; one of ours either succeeds or ends in an error that says all.
 logging.getLogger("stamina").addFilter(lambda record: "Unreachable(" not in str(vars(record).get("stamina.caused_by")))
@@ -105,7 +106,7 @@ def configure(
     s.sync()
     variables = s.stream_executor.variables
     given: dict[str, Any] = {
-        "effort": effort,
+        "effort": None if effort is None else effort_of(effort),
         "thinking_budget": thinking_budget,
         "tools": None if tools is None else tuple(tools),
         "probabilities": probabilities,
@@ -305,6 +306,8 @@ class Small4Backend(BaseBackend):
         except BackendError as error:
             turn.failed(error)
             s.variables = _Failed(s.variables, error)
+            if turn.state.recorder is None and not turn.given_up():  # who reads a stream or the text sees no variable
+                logger.warning("%s", error)
             raise
 
     def _generation(self, turn: "_Turn", sampling_params: SglSamplingParams) -> dict[str, Any]:

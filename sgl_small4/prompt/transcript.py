@@ -98,12 +98,15 @@ class Transcript:
         return replace(self, blocks=(*self.blocks[:-1], grown), at=self.at + len(text))
 
     def ids(self, format: PromptFormat, settings: Sequence[int]) -> list[int]:
-        """The prompt: [tokens]. `settings` (tools and effort) stand before the first user's turn."""
-        ids, settled = [format.control(SpecialTokens.bos)], False
-        for block in self.blocks:
-            if not settled and block.role == "user":
+        """The prompt: [tokens]. `settings` (tools and effort) stand before the first user's turn,
+        or where nobody asks before the first of the assistant."""
+        ids = [format.control(SpecialTokens.bos)]
+        roles = [block.role for block in self.blocks]
+        first = "user" if "user" in roles else "assistant"
+        before = roles.index(first) if first in roles else None
+        for number, block in enumerate(self.blocks):
+            if number == before:
                 ids += settings
-                settled = True
             if block.role in FRAMES:
                 begin, end = FRAMES[block.role]
                 ids.append(format.control(begin))

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import orjson
 import urllib3
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sgl_small4.errors import UserError
 
@@ -63,6 +64,24 @@ def new_rid() -> str:
     return uuid4().hex
 
 
+class _Info(BaseModel):
+    """What is read of `/model_info`."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_path: str
+    tokenizer_path: str | None = None
+    model_type: str | None = None
+
+
+class _Model(BaseModel):
+    max_model_len: int | None = None
+
+
+class _Models(BaseModel):
+    data: list[_Model] = []
+
+
 class HttpTransport:
     """A server by its URL. `timeout`: seconds without a byte of an answer."""
 
@@ -79,12 +98,18 @@ class HttpTransport:
         )
 
     def model_info(self) -> dict[str, Any]:
-        info = self._read("GET", "/model_info")
-        models = self._read("GET", "/v1/models").get("data") or [{}]
-        return {**info, "context_length": models[0].get("max_model_len")}
+        try:
+            info = _Info.model_validate(self._read("GET", "/model_info"))
+            models = _Models.model_validate(self._read("GET", "/v1/models"))
+        except ValidationError as error:
+            raise BackendError(f"{self.where} is no SGLang server: it does not say which model it serves.") from error
+        return {**info.model_dump(), "context_length": models.data[0].max_model_len if models.data else None}
 
     def generate(self, fields: Fields, rid: str) -> Any:
-        return self._read("POST", "/generate", {**fields, "rid": rid})
+        answer = self._read("POST", "/generate", {**fields, "rid": rid})
+        if all(map(_is_answer, answer if isinstance(answer, list) and answer else [answer])):
+            return answer
+        raise BackendError(f"{self.where} is no SGLang server: its answer has no ids.")
 
     def stream(self, fields: Fields, rid: str) -> Iterator[dict[str, Any]]:
         response = self._send("POST", "/generate", {**fields, "rid": rid, "stream": True}, stream=True)
@@ -92,8 +117,10 @@ class HttpTransport:
             for line in response:
                 if line.startswith(b"data:") and line.strip() != b"data: [DONE]":
                     event = orjson.loads(line[5:])
-                    if "error" in event:
+                    if isinstance(event, dict) and "error" in event:
                         raise BackendError(f"{self.where} ended a stream: {_said(event)}")
+                    if not _is_answer(event):
+                        raise BackendError(f"{self.where} is no SGLang server: its stream has no ids.")
                     yield event
         except urllib3.exceptions.HTTPError as error:
             raise self._lost(error) from error
@@ -218,7 +245,11 @@ def transport_of(target: Any, api_key: str | None, timeout: float) -> Transport:
         if not target.startswith(("http://", "https://")):
             raise BackendError(f"{target!r} is no server's URL: it begins with http:// or https://.")
         return HttpTransport(target.rstrip("/"), api_key, timeout)
-    return EngineTransport(target, timeout) if hasattr(target, "tokenizer_manager") else target
+    if hasattr(target, "tokenizer_manager"):
+        return EngineTransport(target, timeout)
+    if not hasattr(target, "generate"):
+        raise BackendError(f"{target!r:.80} is neither a server's URL nor a sglang.Engine.")
+    return target
 
 
 async def _awaited(awaitable: Any) -> Any:
@@ -227,6 +258,15 @@ async def _awaited(awaitable: Any) -> Any:
 
 def _engine_fields(fields: Fields) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "return_text_in_logprobs"}
+
+
+def _is_answer(value: Any) -> bool:
+    """Whether it has the form of one answer of /generate."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("output_ids"), list)
+        and isinstance(value.get("meta_info"), dict)
+    )
 
 
 def _message(body: bytes) -> str:

@@ -234,6 +234,8 @@ def test_choices_are_selected_directly_and_held_after_a_trace():
     "options",
     [
         {"output": 7}, {"output": []}, {"output": ["a", ""]}, {"output": ["a", "a"]}, {"output": {"a": {1}}},
+        {"output": re.compile(b"x")}, {"output": re.compile("x", re.IGNORECASE)}, {"document": 5}, {"question": None},
+        {"question": ["x"]}, {"budget": "9"}, {"k": 2.5}, {"temperature": float("nan")}, {"temperature": -1},
         {"budget": -1}, {"max_tokens": 0}, {"k": 0}, {"effort": "huge"}, {"question": " "}, {"question": []},
         {"question": [{"role": "assistant", "content": "x"}]}, {"question": [{"role": "tool", "content": "x"}]},
     ],
@@ -253,6 +255,18 @@ def test_many_questions_keep_their_order_and_one_failure_does_not_end_the_rest()
     results = solve_many([f"q{n}" for n in range(8)], backend=Small4Backend(Scripted(reply)), concurrency=3)
     assert [result.answer for result in results] == ["q0", "q1", "q2", "", "q4", "q5", "q6", "q7"]
     assert results[3].state == "failed" and results[3].error == "The model is gone."
+
+
+def test_what_is_no_question_fails_alone():
+    results = solve_many(["q", None, ["x"], "r"], backend=Model(direct="7").backend)
+    assert [result.state for result in results] == ["answered", "failed", "failed", "answered"]
+    assert all(result.error.endswith(".") for result in results[1:3])
+
+
+def test_one_stop_string_is_not_its_letters():
+    model = Model(direct="7")
+    model.solve("none", stop="12")
+    assert model.script.asked[-1]["sampling_params"]["stop"] == ["12"]
 
 
 def test_leaving_the_loop_early_gives_up_what_still_runs():
