@@ -88,6 +88,7 @@ SOURCES = {
     "replies": Source("launch.bench.replies", own_rows),
     "doors": Source("launch.bench.doors", own_rows),
     "effort": Source("launch.bench.effort", own_rows),
+    "spinning": Source("launch.bench.spinning", own_rows),
 }
 
 

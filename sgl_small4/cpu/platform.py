@@ -157,7 +157,7 @@ class CpuPlatform(CpuDeviceMixin, SRTPlatform):
             os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         if "OMP_WAIT_POLICY" not in os.environ:
             # OpenMP's threads wait for each other spinning. Where another process wants the cores, each step then waits
-            # for a thread that is not running: 7 to 57 tokens/s on two shared cores, 149 to 196 without.
+            # for a thread that is not running (`python -m launch.bench.spinning` measures it).
             os.environ.setdefault("GOMP_SPINCOUNT", "0")
         model = model_config_of(server_args)
         if not _is_ours(model):
