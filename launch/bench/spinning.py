@@ -31,11 +31,12 @@ def rows() -> Iterator[Row]:
             with _busy(os.cpu_count() or 1 if beside else 0):
                 pairs = [(_speed(still), _speed(spinning)) for _ in range(ROUNDS)]
             medians = [statistics.median(side) for side in zip(*pairs, strict=True)]
+            times = statistics.median(a / b for a, b in pairs)
             yield Row(
                 f"decode of one request, threads that do not spin against libgomp's default, "
                 f"{'beside a busy process for each core' if beside else 'on free cores'}",
                 "reported",
-                f"{statistics.median(a / b for a, b in pairs):.2f} times ({medians[0]:.0f} and {medians[1]:.0f} tokens/s)",
+                f"{times:.2f} times ({medians[0]:.0f} and {medians[1]:.0f} tokens/s)",
                 None,
             )
 
