@@ -28,7 +28,8 @@ STANDS_IN = "high"  # the effort that the other checks see in their place
 
 # A key that ends in `effort`, with one of ours as its value. Within a text the quotes would be escaped.
 KEY_END = b'effort"'
-KEY_AND_VALUE = re.compile(rb'effort"[ \t\r\n]*:[ \t\r\n]*"(?:auto|deliberate)"')
+# One that is written with escapes is looked at too.
+KEY_AND_VALUE = re.compile(rb'effort"[ \t\r\n]*:[ \t\r\n]*"(?:auto"|deliberate"|[^"\\]{0,10}\\u)')
 
 # Fields of SGLang's type that a graph has a place for, or that change nothing where there are no tools.
 READ = frozenset(

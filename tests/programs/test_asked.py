@@ -164,4 +164,5 @@ def test_a_schema_nested_too_deep_is_refused(levels: int):
 
 def test_a_body_is_looked_at_by_keys_and_not_by_words():
     assert graph_body(b'{"reasoning_effort" :\n "auto"}') == {"reasoning_effort": "auto"}
+    assert graph_body(b'{"reasoning_effort": "\\u0061uto"}') == {"reasoning_effort": "auto"}
     assert graph_body(b'{"content": "effort\\": \\"auto\\""}') is None
