@@ -10,6 +10,7 @@ votes. A spent limit, an empty answer and a missing trace are states with one ne
 nothing is asked again unchanged.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -29,6 +30,8 @@ from programs.result import Result, State
 from sgl_small4.prompt.backend import BackendError, Small4Backend, configure, node_of, reply_of
 from sgl_small4.prompt.cancellation import Cancellation
 
+logger = logging.getLogger(__name__)
+
 Effort = Literal["none", "high", "auto", "deliberate"]
 Message = Mapping[str, Any]
 
@@ -41,6 +44,7 @@ BRANCHES = 5
 CHECK = "Question: {question}\nAnswer: {answer}\nIs the answer right? yes or no"
 VERDICT = "(yes|no)"
 VERIFIED = 3
+LONG = 8000  # characters of a question that are worth a word when they are read twice
 ROLES: dict[str, Callable[[str], SglExpr]] = {"system": sgl.system, "user": sgl.user, "assistant": sgl.assistant}
 
 
@@ -280,6 +284,12 @@ def run_auto(task: Task, calibration: Calibration) -> Attempt:
         task.graph.mark(first.node, "sure", "taken")
         return first
     task.graph.mark(first.node, "not sure", "think")
+    if len(task.question) > LONG:
+        logger.warning(
+            "A question of %d characters is read again for each effort, which stands before it: give what it is about "
+            "as document (a system message), which is read once for all.",
+            len(task.question),
+        )
     second = run_think(task, first)
     if surety(second, first) >= calibration.think:
         task.graph.mark(second.node, "sure", "taken")

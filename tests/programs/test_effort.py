@@ -180,6 +180,17 @@ def test_auto_thinks_where_it_is_not_sure():
     assert [node.next_step for node in result.graph.nodes] == ["think", "taken"]
 
 
+@pytest.mark.parametrize(("place", "said"), [("question", True), ("document", False)])
+def test_a_document_in_the_question_is_read_for_each_effort_and_that_is_said(place, said, caplog):
+    model = Model()
+    asked = {"question": "What is 3+4?", "document": "d", place: "a line of a document. " * 500}
+    solve(**asked, effort="auto", backend=model.backend, calibration=sure(1.01, 0.5))
+    assert ("read once for all" in caplog.text) == said
+    prompts = [fields["input_ids"] for fields in model.script.asked]
+    shared = next(n for n, (a, b) in enumerate(zip(*prompts[:2], strict=False)) if a != b)
+    assert (shared > len(prompts[0]) / 2) != said  # the system prompt is shared by both efforts, the question is not
+
+
 def test_auto_deliberates_where_thinking_did_not_help():
     result = Model().solve("auto", calibration=sure(1.01, 1.01), k=3)
     assert result.answer == "7" and "think 3" in names(result)
