@@ -132,7 +132,10 @@ class Transcript:
             begin = now.begin
         end = begin + _white_space(text, begin) + len(content)
         now = now._write(text[now.at : end], format)
-        blocks = (*now.blocks[:-1], replace(now.blocks[-1], closed=True))
+        last = replace(now.blocks[-1], closed=True)
+        if role == "assistant" and last.text and last.text.endswith(" "):  # mistral_common leaves these spaces out
+            last = replace(last, ids=tuple(format.encode_text(last.text.rstrip(" "))))
+        blocks = (*now.blocks[:-1], last)
         return Transcript(blocks, end + len(suffix), now.messages + 1)
 
     def _open(self, role: str, format: PromptFormat) -> "Transcript":

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import sglang as sgl
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sglang.lang.chat_template import get_chat_template, get_chat_template_by_model_path
 
@@ -45,6 +45,7 @@ def test_a_two_turn_program_sends_mistral_commons_ids(effort):
 
 
 @settings(max_examples=150, deadline=None)
+@example([("user", "hi"), ("assistant", "[INST]  ")], "and")
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant", "system"]), TEXTS), max_size=5), TEXTS)
 def test_any_conversation_has_mistral_commons_ids_and_no_control_id_from_a_text(turns, question):
     turns = [(role, text) for role, text in [*turns, ("user", question + "?")] if text.strip()]
