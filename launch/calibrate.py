@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from launch.errors import LaunchError
 from launch.server import serving
-from launch.terminal import dim_stderr, visible
+from launch.terminal import counting, dim_stderr, visible
 from programs.calibrate import (
     FEW_CASES,
     Choice,
@@ -61,14 +60,7 @@ def calibrate(
         Small4Backend(url) as backend,
     ):
         target = _place(out, Path(backend.model_info["model_path"]))
-        bar = Progress(
-            TextColumn("{task.completed} of {task.total} cases and deliberations"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            console=remarks,
-            transient=True,
-            disable=as_json,
-        )
+        bar = counting("cases and deliberations", remarks, disable=as_json)
         count = len(cases.cases)
         task = bar.add_task("", total=count + deliberations(count))
         with bar:

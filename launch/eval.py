@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from launch.errors import LaunchError
 from launch.server import serving
-from launch.terminal import dim_stderr
+from launch.terminal import counting, dim_stderr
 from programs.effort import BUDGET, MARKS, solve
 from programs.eval import endpoint
 from programs.eval.cases import read_cases
@@ -86,14 +85,7 @@ def evaluate(
         options: dict[str, Any] = {"backend": stack.enter_context(Small4Backend(url)), **fixed}
         alive = partial(endpoint.answers, url)
         arms: list[Arm] = [*(Graphs(solve, effort, options, alive) for effort in chosen), *others]
-        bar = Progress(
-            TextColumn("{task.completed} of {task.total} replies"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            console=remarks,
-            transient=True,
-            disable=as_json,
-        )
+        bar = counting("replies", remarks, disable=as_json)
         task = bar.add_task("", total=len(arms) * repeats * len(cases.cases))
         with bar:
             finished = run(cases.cases, arms, scorer_of, repeats, concurrency, lambda: bar.advance(task))

@@ -3,6 +3,7 @@
 from unicodedata import category
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 CONTROL_PICTURES = 0x2400  # U+2400 is the picture of NUL, and so on up to U+001F
 DELETE, DELETE_PICTURE = 0x7F, "\N{SYMBOL FOR DELETE}"
@@ -29,3 +30,15 @@ def _visible(char: str) -> str:
         return DELETE_PICTURE
     hidden = category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char not in JOINERS
     return f"<U+{ord(char):04X}>" if hidden else char
+
+
+def counting(what: str, remarks: Console, disable: bool) -> Progress:
+    """A bar that counts `what` on `remarks`, and leaves nothing behind."""
+    return Progress(
+        TextColumn("{task.completed} of {task.total} " + what),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=remarks,
+        transient=True,
+        disable=disable,
+    )

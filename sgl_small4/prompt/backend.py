@@ -36,7 +36,7 @@ from sgl_small4.prompt.format import Effort, PromptError, PromptFormat, effort_o
 from sgl_small4.prompt.node import Kind, Node
 from sgl_small4.prompt.output import Output, read_output
 from sgl_small4.prompt.parse import OpensIn, Reply, ReplyParser, opens_in
-from sgl_small4.prompt.transcript import TEMPLATE, Transcript, register_template, settings_ids
+from sgl_small4.prompt.transcript import NO_IMAGES, TEMPLATE, Transcript, register_template, settings_ids
 from sgl_small4.prompt.transport import BackendError as BackendError
 from sgl_small4.prompt.transport import Unreachable, new_rid, transport_of
 
@@ -47,7 +47,6 @@ STATE = "small4.state"  # the one key of ours in a program's variables: what `fo
 SHORT = 64  # tokens of a new prompt that several options may each read anew
 ASKED = ("return_logprob", "logprob_start_len", "top_logprobs_num", "return_text_in_logprobs")
 GIVEN_UP = "The program gave this request up."
-NO_IMAGES = "The program shows an image, and this release of the model reads text only."
 OURS = ("mistral4", "mistral3")  # /model_info's model_type: text alone, or inside the vision wrapper
 
 # The interpreter warns with a traceback where a backend raises. Our errors are raised again, as one sentence, where the
@@ -497,7 +496,7 @@ def shown(ids: Sequence[int], format: PromptFormat) -> str:
 
 def _state(variables: Mapping[str, Any]) -> State:
     """The state under our key; `join` may leave a list of its branches' there, which is none."""
-    found = variables.get(STATE) if STATE in variables else None
+    found = variables.get(STATE)
     return found if isinstance(found, State) else State()
 
 

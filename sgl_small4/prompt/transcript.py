@@ -36,6 +36,7 @@ FRAMES = {
     "user": (SpecialTokens.begin_inst, SpecialTokens.end_inst),
     "tool": (SpecialTokens.begin_tool_results, SpecialTokens.end_tool_results),
 }
+NO_IMAGES = "The program shows an image, and this release of the model reads text only."
 BETWEEN = "\n\n"  # what mistral_common puts between two turns of one role
 
 
@@ -176,7 +177,7 @@ def _frame(role: str) -> tuple[str, str]:
 
 def _content(message: dict[str, Any]) -> str:
     if not isinstance(message["content"], str):
-        raise PromptError("The program shows an image, and this release of the model reads text only.")
+        raise PromptError(NO_IMAGES)
     return message["content"]
 
 
