@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from programs.errors import ProgramError
+from programs.files import write_whole
 
 FILE = "effort.json"  # in the model's folder
 
@@ -53,9 +54,7 @@ class Calibration(BaseModel):
 
     def write(self, path: Path) -> None:
         try:
-            partial = path.with_suffix(".partial")
-            partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            partial.replace(path)
+            write_whole(path, f"{self.model_dump_json(indent=1)}\n".encode())
         except OSError as error:
             raise ProgramError(f"The calibration cannot be written to {str(path)!r}: {error.strerror}.") from error
 

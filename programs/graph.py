@@ -1,9 +1,7 @@
 """What a program ran for one question: its requests as a tree, what they cost, and what came out."""
 
-import contextlib
 import json
 import math
-import os
 import threading
 import time
 import uuid
@@ -17,6 +15,7 @@ from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, model_validator
 
 from programs.errors import ProgramError
+from programs.files import write_whole
 from programs.picture import Picture, as_png, as_svg, draw, fit, outcome_line, visible
 from sgl_small4.prompt.node import Kind, Node
 
@@ -202,14 +201,7 @@ class Graph:
             raise ProgramError(f"A graph is saved as {', '.join(makers)}, none of which {shown} ends in.")
         content = make()
         try:
-            target = Path(os.path.realpath(path))  # a link stays one
-            temporary = target.with_name(f".{uuid.uuid4().hex}.part")
-            try:
-                temporary.write_bytes(content)
-                os.replace(temporary, target)
-            finally:
-                with contextlib.suppress(OSError):
-                    temporary.unlink(missing_ok=True)
+            write_whole(path, content)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ProgramError(f"The graph could not be saved as {shown} ({reason}): name another place.") from None

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from programs.eval.picture import picture
 from programs.eval.run import Run
 from programs.eval.summary import Summary, cost, rules
 from programs.eval.usage import Prices
+from programs.files import write_whole
 
 _PLAIN_NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)*")
 # What makes spreadsheets read a cell as a formula (OWASP, "CSV Injection"), full-width forms too.
@@ -42,10 +42,12 @@ def prepare(folder: Path) -> None:
 def write(folder: Path, run: Run, summary: Summary, prices: Sequence[Prices | None], broken: tuple[str, ...]) -> None:
     """Replaces what an earlier run left there. Raises ProgramError where the disk does not take it."""
     try:
-        _replace(folder / "results.csv", _csv(run, prices).encode(errors="replace"))
+        write_whole(folder / "results.csv", _csv(run, prices).encode(errors="replace"))
         document = as_json(run, summary, broken)
-        _replace(folder / "summary.json", json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False).encode())
-        _replace(folder / "accuracy.png", picture(summary))
+        write_whole(
+            folder / "summary.json", json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False).encode()
+        )
+        write_whole(folder / "accuracy.png", picture(summary))
     except OSError as error:
         raise ProgramError(f"The results cannot be written to {str(folder)!r}: {error.strerror or error}.") from error
 
@@ -102,17 +104,3 @@ def safe_cell(value: Any) -> Any:
     value = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
     begins = value.lstrip(" \u00a0\u200b\ufeff")[:1] or value[:1]
     return f"'{value}" if begins in _FORMULA and begins and not _PLAIN_NUMBER.fullmatch(value) else value
-
-
-def _replace(path: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp's 0600 is for secrets
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
