@@ -1,0 +1,1 @@
+"""Long documents: read, asked many questions, every answer tied to its place. `small4 analyze` runs it as a job."""

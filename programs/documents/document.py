@@ -1,0 +1,111 @@
+"""A document as it was read: one canonical text, where its pages and headings stand in it, and what is not in it.
+
+Every position is a number of characters (Python's `str`) from the beginning of the text.
+"""
+
+import hashlib
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from programs.errors import ProgramError
+
+RemarkKind = Literal["unread", "hidden", "doubtful", "note"]
+
+
+class ReadError(ProgramError):
+    """Why a file could not be read at all, in one sentence that names it."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Page `number` of the file, from 1, at text[start:end]; `label` is the number printed on it, "" without one."""
+
+    number: int
+    label: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading at text[start:end]; level 1 is the highest."""
+
+    level: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a reader of the text must know about the file.
+
+    `unread`: a part that is not in the text, such as a scanned page. `hidden`: `text`, which nobody sees on the page
+    and which is left out. `doubtful`: text that is there but whose order or characters may be wrong. `note`: anything
+    else, such as tracked changes, or an encoding that was guessed. `place` is "page 3", "attachment plan.pdf" or "";
+    `what` completes the sentence "page 3: ..".
+    """
+
+    kind: RemarkKind
+    place: str
+    what: str
+    page: int | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Document:
+    """`name`: its path below the folder that was given; `format`: "pdf", "docx", ..; `sha256`: of the file's bytes;
+    `pages`: in order, none for formats without pages."""
+
+    name: str
+    format: str
+    sha256: str
+    text: str
+    pages: tuple[Page, ...] = ()
+    headings: tuple[Heading, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+
+    @cached_property
+    def text_sha256(self) -> str:
+        """What answers are kept by: the same text is the same document, whatever its file is called."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @cached_property
+    def _page_starts(self) -> list[int]:
+        return [page.start for page in self.pages]
+
+    def page_at(self, position: int) -> Page | None:
+        """The page that holds a character of the text."""
+        index = bisect_right(self._page_starts, position) - 1
+        return self.pages[index] if index >= 0 else None
+
+    def line_at(self, position: int) -> int:
+        """The number, from 1, of the text's line that holds a character."""
+        return self.text.count("\n", 0, position) + 1
+
+    def of_kind(self, kind: RemarkKind) -> tuple[Remark, ...]:
+        return tuple(remark for remark in self.remarks if remark.kind == kind)
+
+    @property
+    def unread(self) -> tuple[Remark, ...]:
+        """What "not in the document" must be qualified by."""
+        return self.of_kind("unread")
+
+    @property
+    def coverage(self) -> str:
+        """What was read and what was not, and why, in one line."""
+        size = f"{len(self.pages)} pages" if self.pages else f"{len(self.text):,} characters"
+        read = f"{size} read" if not self.unread else f"{size}, not all of them read"
+        said = [f"{remark.place}: {remark.what}" if remark.place else remark.what for remark in self.remarks]
+        return "; ".join([read, *said]) + "."
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that gave no document; `why` is a sentence that names it."""
+
+    name: str
+    why: str
+    sha256: str = ""

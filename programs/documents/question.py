@@ -1,0 +1,179 @@
+"""What a job asks: a question, the form its answer is wanted in, and the effort it is given; and files of them.
+
+Every form has a way to say that the document does not: the sentence `NOT_THERE`, an empty list, or null.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonschema
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from programs.errors import ProgramError
+
+NOT_THERE = "That is not in the document."
+NUMBER = r"-?[0-9]{1,18}(\.[0-9]{1,18})?"
+DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"  # ISO 8601
+LIST = {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": 100}
+
+Output = Literal["text", "number", "date", "choice", "list", "json"]
+
+
+class Question(BaseModel):
+    """`id`: how results name it, by default its place, as in q3. `choices` belong to the output "choice", `schema` (a
+    JSON schema) to "json". `effort`: none, high, auto or deliberate; by default the job's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    id: str = Field(default="", max_length=200)
+    question: str
+    output: Output = "text"
+    choices: tuple[str, ...] = ()
+    json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    effort: Literal["none", "high", "auto", "deliberate"] | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Question":
+        if not self.question.strip():
+            raise ValueError("the question is empty")
+        if (self.output == "choice") != bool(self.choices):
+            raise ValueError('choices belong to the output "choice", which needs them')
+        if len(set(self.choices)) < len(self.choices) or not all(choice.strip() for choice in self.choices):
+            raise ValueError("the choices must differ, and none may be empty")
+        if (self.output == "json") != (self.json_schema is not None):
+            raise ValueError('a schema belongs to the output "json", which needs one')
+        if self.json_schema is not None:
+            try:
+                jsonschema.Draft202012Validator.check_schema(self.json_schema)
+            except jsonschema.SchemaError as error:
+                raise ValueError(f"the schema is none: {error.message[:200]}") from None
+        return self
+
+    @cached_property
+    def form(self) -> Any:
+        """The `output` that `programs.effort.solve` takes for it."""
+        absent = re.escape(NOT_THERE).replace(r"\ ", " ")
+        match self.output:
+            case "number":
+                return re.compile(f"({NUMBER}|{absent})")
+            case "date":
+                return re.compile(f"({DATE}|{absent})")
+            case "choice":
+                return [*self.choices, NOT_THERE]
+            case "list":
+                return LIST
+            case "json":
+                return _or_null(self.json_schema or {})
+        return None
+
+    def value(self, text: str) -> Any:
+        """An answer's text in its form: str, int or float, an ISO date, a choice, a list, JSON; None where it says that
+        the document does not. Raises ValueError for a text that is none of these."""
+        said = text.strip()
+        if said == NOT_THERE or (self.output == "text" and said.rstrip(".").lower() == NOT_THERE.rstrip(".").lower()):
+            return None
+        match self.output:
+            case "number":
+                return float(said) if "." in said else int(said)
+            case "date":
+                if not re.fullmatch(DATE, said):
+                    raise ValueError(f"{said[:40]!r} is no date")
+                return said
+            case "choice":
+                if said not in self.choices:
+                    raise ValueError(f"{said[:40]!r} is none of the choices")
+                return said
+            case "list" | "json":
+                value = json.loads(said)
+                if value is None or value == []:
+                    return None
+                problems = jsonschema.Draft202012Validator(LIST if self.output == "list" else self.json_schema or {})
+                if problem := next(problems.iter_errors(value), None):
+                    raise ValueError(f"it does not meet the schema: {problem.message[:200]}")
+                return value
+        return said
+
+
+def from_texts(texts: Sequence[str]) -> tuple[Question, ...]:
+    """Questions of the output "text", as they come from a command line."""
+    return numbered([_checked({"question": text}, f"The question {text[:40]!r}") for text in texts])
+
+
+def from_file(path: Path) -> tuple[Question, ...]:
+    """The questions of a file: `.txt` has one a line (# begins a remark), `.jsonl` an object a line, `.toml` a
+    `[[questions]]` table each. Raises ProgramError that names the line or the question which cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ProgramError(f"The question file {str(path)!r} cannot be read: {reason}.") from error
+    readers = {".txt": _lines, ".jsonl": _json_lines, ".toml": _toml}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ProgramError(f"The question file {str(path)!r} must be one of {', '.join(readers)}.")
+    questions = numbered(list(reader(text, path)))
+    if not questions:
+        raise ProgramError(f"The question file {str(path)!r} holds no question.")
+    return questions
+
+
+def numbered(questions: Sequence[Question]) -> tuple[Question, ...]:
+    """With an id each; raises ProgramError where two have the same."""
+    named = [
+        question if question.id else question.model_copy(update={"id": f"q{place}"})
+        for place, question in enumerate(questions, 1)
+    ]
+    ids = [question.id for question in named]
+    if twice := next((id for id in ids if ids.count(id) > 1), None):
+        raise ProgramError(f"Two questions have the id {twice!r}: give each its own.")
+    return tuple(named)
+
+
+def _lines(text: str, path: Path) -> Iterator[Question]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield _checked({"question": line.strip()}, f"Line {number} of {str(path)!r}")
+
+
+def _json_lines(text: str, path: Path) -> Iterator[Question]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            place = f"Line {number} of {str(path)!r}"
+            try:
+                given = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ProgramError(f"{place} is not JSON: correct or remove it.") from error
+            yield _checked(given, place)
+
+
+def _toml(text: str, path: Path) -> Iterator[Question]:
+    try:
+        read = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ProgramError(f"The question file {str(path)!r} is not TOML: {error}.") from error
+    if set(read) != {"questions"} or not isinstance(read["questions"], list):
+        raise ProgramError(f"The question file {str(path)!r} must hold [[questions]] and nothing else.")
+    for number, given in enumerate(read["questions"], 1):
+        yield _checked(given, f"Question {number} of {str(path)!r}")
+
+
+def _checked(given: Any, place: str) -> Question:
+    try:
+        return Question.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise ProgramError(f"{place} is no question: {field + ': ' if field else ''}{said}.") from None
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema, or null; its definitions stay where its references look for them, at the top."""
+    top = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    rest = {key: value for key, value in schema.items() if key not in (*top, "$schema", "$id")}
+    return {"anyOf": [rest, {"type": "null"}], **top}
