@@ -163,6 +163,53 @@ def calibrate(
 
 
 @app.command()
+def analyze(
+    documents: Annotated[
+        list[Path] | None, typer.Argument(metavar="DOCS", help="Files and folders (none: those of the job in --out).")
+    ] = None,
+    question: Annotated[list[str] | None, typer.Option("--question", "-q", help="A question; may be repeated.")] = None,
+    questions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Questions as .txt (one a line), .jsonl or .toml.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The job's folder: made, or gone on with.")] = None,
+    effort: Annotated[
+        GraphEffort | None, typer.Option(help="For questions that name none (default: none, or the job's).")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of all answers (default: the effort's own).")] = None,
+    budget: Annotated[int | None, typer.Option(metavar="TOKENS", help="The most tokens of a trace.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(metavar="N", help="The most tokens of an answer.")] = None,
+    part_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="The most of a document at once (default: what the context leaves).")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(metavar="TOKENS", help="That two parts share.")] = None,
+    password: Annotated[list[str] | None, typer.Option(help="Of a locked PDF; tried on each, never stored.")] = None,
+    server: OnServer = None,
+    concurrency: Annotated[int, typer.Option(metavar="N", help="Questions at once.")] = 8,
+    wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="For a server that is gone.")] = None,
+    page_images: Annotated[bool, typer.Option("--page-images", help="Draw the pages that have no text.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be read and asked, and ask nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask many questions about long documents; every answer with its evidence, checked. A job that can be resumed.
+
+    Exit code 0: every question has an answer; 2: something could not be read or answered, and is named.
+    """
+    from launch.analyze import analyze as run
+
+    settings = {
+        "effort": effort, "temperature": temperature, "budget": budget, "max_tokens": max_tokens,
+        "part_tokens": part_tokens, "overlap": overlap,
+    }  # fmt: skip
+    raise typer.Exit(
+        run(
+            documents or [], question or [], questions, out, settings, password or [], server, concurrency, wait,
+            page_images, plan, quiet, as_json,
+        )
+    )  # fmt: skip
+
+
+@app.command()
 def doctor(
     folder: Annotated[Path | None, typer.Argument(help="A checkpoint: say what would serve it.")] = None,
     as_json: AsJson = False,

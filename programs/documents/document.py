@@ -5,7 +5,7 @@ Every position is a number of characters (Python's `str`) from the beginning of 
 
 import hashlib
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -84,6 +84,26 @@ class Document:
     def line_at(self, position: int) -> int:
         """The number, from 1, of the text's line that holds a character."""
         return self.text.count("\n", 0, position) + 1
+
+    def slice(self, start: int, end: int) -> "Document":
+        """text[start:end] as a document: its positions are this one's less `start`, its pages keep their numbers."""
+        if (start, end) == (0, len(self.text)):
+            return self
+        pages = [page for page in self.pages if page.start < end and start < page.end]
+        numbers = {page.number for page in pages}
+        return replace(
+            self,
+            text=self.text[start:end],
+            pages=tuple(
+                replace(page, start=max(page.start, start) - start, end=min(page.end, end) - start) for page in pages
+            ),
+            headings=tuple(
+                replace(heading, start=heading.start - start, end=heading.end - start)
+                for heading in self.headings
+                if start <= heading.start and heading.end <= end
+            ),
+            remarks=tuple(remark for remark in self.remarks if remark.page is None or remark.page in numbers),
+        )
 
     def of_kind(self, kind: RemarkKind) -> tuple[Remark, ...]:
         return tuple(remark for remark in self.remarks if remark.kind == kind)

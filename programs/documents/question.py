@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jsonschema
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
 from programs.errors import ProgramError
 
@@ -36,6 +36,19 @@ class Question(BaseModel):
     choices: tuple[str, ...] = ()
     json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
     effort: Literal["none", "high", "auto", "deliberate"] | None = None
+
+    @field_validator("json_schema", mode="before")
+    @classmethod
+    def _written(cls, schema: Any) -> Any:
+        """A schema may be given as text, which is how TOML, where there is no null, keeps it."""
+        try:
+            return json.loads(schema) if isinstance(schema, str) else schema
+        except (ValueError, RecursionError):
+            raise ValueError("the schema is not JSON") from None
+
+    @field_serializer("json_schema", when_used="json")
+    def _as_text(self, schema: dict[str, Any] | None) -> str | None:
+        return None if schema is None else json.dumps(schema, sort_keys=True)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Question":
@@ -174,6 +187,6 @@ def _checked(given: Any, place: str) -> Question:
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema, or null; its definitions stay where its references look for them, at the top."""
-    top = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    top: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     rest = {key: value for key, value in schema.items() if key not in (*top, "$schema", "$id")}
     return {"anyOf": [rest, {"type": "null"}], **top}

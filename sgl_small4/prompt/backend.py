@@ -21,8 +21,6 @@ from typing import Any, Protocol
 
 import orjson
 import stamina
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from mistral_common.tokens.tokenizers.base import SpecialTokens
 from sglang.lang.backend.base_backend import BaseBackend
 from sglang.lang.backend.runtime_endpoint import RuntimeEndpoint
@@ -33,6 +31,7 @@ from sglang.lang.ir import SglConstantText, SglExpr, SglExprList, SglRoleBegin, 
 from sgl_small4.prompt.cancellation import Cancellation
 from sgl_small4.prompt.choices import likelihood, overlap, shares
 from sgl_small4.prompt.format import Effort, PromptError, PromptFormat, effort_of
+from sgl_small4.prompt.model_info import format_of
 from sgl_small4.prompt.node import Kind, Node
 from sgl_small4.prompt.output import Output, read_output
 from sgl_small4.prompt.parse import OpensIn, Reply, ReplyParser, opens_in
@@ -47,7 +46,6 @@ STATE = "small4.state"  # the one key of ours in a program's variables: what `fo
 SHORT = 64  # tokens of a new prompt that several options may each read anew
 ASKED = ("return_logprob", "logprob_start_len", "top_logprobs_num", "return_text_in_logprobs")
 GIVEN_UP = "The program gave this request up."
-OURS = ("mistral4", "mistral3")  # /model_info's model_type: text alone, or inside the vision wrapper
 
 # The interpreter warns with a traceback where a backend raises. Our errors are raised again, as one sentence, where the
 # program reads the variable.
@@ -159,7 +157,7 @@ class Small4Backend(BaseBackend):
         self._transport = transport_of(target, api_key, timeout)
         try:
             self.model_info = self._retried(self._transport.model_info)
-            self.format = _format(self._transport.where, self.model_info, tokenizer)
+            self.format = format_of(self._transport.where, self.model_info, tokenizer)
         except BaseException:
             self._transport.close()
             raise
@@ -171,6 +169,16 @@ class Small4Backend(BaseBackend):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def is_there(self) -> bool:
+        """Whether the server answers at all; asked once, without a second try."""
+        try:
+            self._transport.model_info()
+        except Unreachable:
+            return False
+        except BackendError:
+            return True
+        return True
 
     def close(self) -> None:
         self._open.set()
@@ -349,12 +357,12 @@ class Small4Backend(BaseBackend):
         """The request's answer; the first try is made without stamina, which is a tenth of our time for a request."""
         try:
             return request()
-        except Unreachable:
+        except Unreachable as error:
             if self._attempts == 1:
                 raise
-            time.sleep(FIRST_WAIT)
+            time.sleep(FIRST_WAIT if error.after is None else error.after)
         for attempt in stamina.retry_context(
-            on=Unreachable,
+            on=_wait,
             attempts=self._attempts - 1,
             timeout=None,
             wait_initial=FIRST_WAIT,
@@ -512,19 +520,8 @@ def _together(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**counts, "finish_reason": {"type": "stop"}}
 
 
-def _format(where: str, info: Mapping[str, Any], tokenizer: Path | str | None) -> PromptFormat:
-    """The format of the model that a server says it serves."""
-    if info.get("model_type") not in OURS:
-        raise BackendError(
-            f"{where} serves {info.get('model_path')!r} (type {info.get('model_type')!r}), which is no Mistral Small 4."
-        )
-    folder = Path(tokenizer or info.get("tokenizer_path") or info["model_path"])
-    try:
-        if not folder.is_dir() and tokenizer is None:
-            folder = Path(snapshot_download(str(folder), allow_patterns=["tekken.json", "tokenizer.json"]))
-        return PromptFormat.from_folder(folder)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise BackendError(
-            f"{where} has its tokenizer at {str(folder)!r}, which cannot be read here ({type(error).__name__}): give "
-            "tokenizer=FOLDER with its tekken.json or tokenizer.json."
-        ) from error
+def _wait(error: Exception) -> bool | float:
+    """Whether a request may be sent again; where the server said in how many seconds, these."""
+    if not isinstance(error, Unreachable):
+        return False
+    return True if error.after is None else error.after

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sgl_small4.errors import UserError
 
 CONNECT_SECONDS = 5.0
+LONGEST_ASKED = 600.0  # seconds that a server may have a request wait
 CONNECTIONS = 1024  # kept open; more are made where they are needed
 
 Fields = Mapping[str, Any]
@@ -34,7 +35,12 @@ class Refused(BackendError):
 
 
 class Unreachable(BackendError):
-    """The server could not be reached, or had no room: the same request may do later."""
+    """The server could not be reached, or had no room: the same request may do later; in `after` seconds, where it
+    says so."""
+
+    def __init__(self, said: str, after: float | None = None) -> None:
+        super().__init__(said)
+        self.after = after
 
 
 class Transport(Protocol):
@@ -164,8 +170,10 @@ class HttpTransport:
             said = response.data
         except urllib3.exceptions.HTTPError as error:
             raise self._lost(error) from error
-        if response.status == 503:
-            raise Unreachable(f"{self.where} has no room or is not ready: {_message(said)}")
+        if response.status in (429, 503):
+            asked = response.headers.get("Retry-After", "")  # a date, its other form, is not heeded
+            after = min(float(asked), LONGEST_ASKED) if asked.isascii() and asked.isdigit() else None
+            raise Unreachable(f"{self.where} has no room or is not ready: {_message(said)}", after)
         if response.status in (401, 403):
             raise BackendError(f"{self.where} refused the key ({response.status}): give api_key.")
         if response.status == 404:

@@ -1,0 +1,255 @@
+"""`small4 analyze`: questions on documents, as a job in a folder."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from launch.errors import LaunchError
+from launch.host import Host
+from launch.serve import defaults_for
+from launch.server import serving
+from launch.terminal import counting, dim_stderr, visible
+from programs.chat_api import base_url
+from programs.documents.answer import Cost
+from programs.documents.document import Document, Unreadable
+from programs.documents.job import Job, Outcome
+from programs.documents.plan import Count, Planned
+from programs.documents.question import Question, from_file, from_texts
+from programs.documents.results import Results
+from programs.documents.settings import Settings
+from programs.documents.spec import Spec
+from sgl_small4.nano import CHECKPOINT
+from sgl_small4.prompt.format import PromptFormat
+from sgl_small4.prompt.model_info import format_of
+from sgl_small4.prompt.transport import HttpTransport
+
+READERS = 2  # processes
+PATIENCE, OWN_PATIENCE = 300.0, 5.0  # seconds for a server that is gone; one of our own does not come back
+ANSWER_SECONDS = 30.0  # for a server to say which model it serves
+SHOWN = 5  # lines of a kind that are said on the terminal
+
+
+def analyze(
+    documents: Sequence[Path],
+    questions: Sequence[str],
+    question_file: Path | None,
+    out: Path | None,
+    settings: dict[str, Any],
+    passwords: Sequence[str],
+    server: str | None,
+    concurrency: int,
+    patience: float | None,
+    draw: bool,
+    plan_only: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Create the job in `out` or go on with it. The exit code: 0 when every question has an answer on every document,
+    2 when something could not be read or answered, which is named."""
+    if concurrency < 1:
+        raise LaunchError(f"--concurrency is {concurrency}: it must be at least 1.")
+    asked: tuple[Question, ...] = from_texts(questions) if questions else ()
+    asked += from_file(question_file) if question_file else ()
+    given = Spec(documents=tuple(str(path) for path in documents), questions=asked, settings=_settings(settings))
+    remarks = dim_stderr()
+    remarks.quiet = quiet or as_json
+    with ExitStack() as stack:
+        if out is None:
+            if not plan_only:
+                raise LaunchError("No folder for the job is given: add --out DIR.")
+            out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        job = stack.enter_context(Job.open(out, given))
+        with counting("files read", remarks, remarks.quiet) as bar:
+            task = bar.add_task("", total=None)
+            for _ in job.read(passwords, READERS):
+                bar.advance(task)
+        page_images = job.draw_unread(passwords) if draw else {}
+        _say_unread(job.documents, job.unreadable, page_images, remarks)
+        if plan_only:
+            planned = job.plan_for(*_model(server))
+            if as_json:
+                print(json.dumps(_planned(planned, job)))
+            else:
+                _show_plan(planned, job)
+            return 0
+        url = stack.enter_context(serving(server, "for this job", remarks))
+        planned = job.plan_for(*_model(url))
+        stopped = _run(job, planned, url, concurrency, patience or (PATIENCE if server else OWN_PATIENCE), remarks)
+        results = job.results(page_images)
+        job.write(results)
+        if stopped is not None:
+            raise stopped
+    return _end(results, out, remarks, as_json)
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise LaunchError(f"--{str(first['loc'][0]).replace('_', '-')} cannot be so: {first['msg']}.") from None
+
+
+def _run(
+    job: Job, planned: Sequence[Planned], url: str, concurrency: int, patience: float, remarks: Console
+) -> Exception | None:
+    """Ask what is left; what stopped the job before its end, if anything did."""
+    if not any(each.asks for each in planned) and not job.joins():
+        remarks.print("everything was answered already")
+        return None
+    from programs.documents.ask import Asker  # brings SGLang, which reading and planning do without
+    from programs.documents.run import JobStopped, Runner
+    from sgl_small4.prompt.backend import Small4Backend
+    from sgl_small4.prompt.cancellation import Cancellation
+
+    with Small4Backend(url) as backend, Progress(*_columns(), console=remarks, transient=True) as bar:
+        asker = Asker(backend, job.budget, job.spec.settings.temperature, Cancellation())
+        runner = Runner(asker, concurrency, patience, lambda sentence: bar.console.print(visible(sentence)))
+        task = bar.add_task("", total=sum(each.asks for each in planned), spent="")
+        cost = Cost()
+        try:
+            for outcome in job.run(runner):
+                cost += outcome.answer.cost if outcome.answer else Cost()
+                bar.update(task, advance=1, spent=_spent(cost))
+                _say_failed(outcome, bar.console)
+        except JobStopped as stopped:
+            return stopped
+    return None
+
+
+def _model(server: str | None) -> tuple[str, int | None, Count]:
+    """Name, context and tokenizer of the model that is or would be asked, without importing SGLang."""
+    if server is None:
+        form, name = PromptFormat.from_folder(CHECKPOINT), str(CHECKPOINT)
+        context = int(defaults_for(CHECKPOINT, None, Host())["context-length"])
+    else:
+        transport = HttpTransport(base_url(server), None, ANSWER_SECONDS)
+        try:
+            info = transport.model_info()
+        finally:
+            transport.close()
+        form, name, context = format_of(transport.where, info, None), info["model_path"], info["context_length"]
+    return name, context, lambda text: len(form.encode_text(text))
+
+
+def _say_unread(
+    documents: Sequence[Document],
+    unreadable: Sequence[Unreadable],
+    page_images: dict[str, tuple[str, ...]],
+    remarks: Console,
+) -> None:
+    """Before any question: what is not in the texts."""
+    lines = [each.why for each in unreadable]
+    for document in documents:
+        unread = [f"{remark.place}: {remark.what}" if remark.place else remark.what for remark in document.unread]
+        more = f", and {len(unread) - SHOWN} more" if len(unread) > SHOWN else ""
+        images = f" (images in {Path(page_images[document.name][0]).parent})" if document.name in page_images else ""
+        lines += [f"{document.name}: {'; '.join(unread[:SHOWN])}{more}{images}"] if unread else []
+    for line in lines[: 4 * SHOWN]:
+        remarks.print(visible(f"not read: {line}", ""))
+    if len(lines) > 4 * SHOWN:
+        remarks.print(f"not read: {len(lines) - 4 * SHOWN} more, all of them in the report")
+
+
+def _say_failed(outcome: Outcome, console: Console) -> None:
+    if outcome.answer is None:
+        part = f", part {outcome.unit.part.number}" if outcome.unit.part.of > 1 else ""
+        where = f"{outcome.unit.document.name}{part}, {outcome.unit.question.id}"
+        console.print(visible(f"failed: {where}: {outcome.failure}", ""))
+
+
+def _spent(cost: Cost) -> str:
+    cached = f", {cost.cached_tokens / cost.prompt_tokens:.0%} cached" if cost.prompt_tokens else ""
+    return f"{cost.prompt_tokens:,} tokens in{cached}, {cost.completion_tokens:,} out"
+
+
+def _columns() -> Sequence[Any]:
+    return (
+        TextColumn("{task.completed} of {task.total} asked"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[spent]}"),
+        TextColumn("{task.speed:.2f}/s"),
+        TimeRemainingColumn(),
+    )
+
+
+def _planned(planned: Sequence[Planned], job: Job) -> dict[str, Any]:
+    """What `--plan --json` prints."""
+    return {
+        "documents": [
+            {
+                "document": each.name,
+                "tokens": each.tokens,
+                "parts": [asdict(part) for part in each.parts],
+                "asks": each.asks,
+                "requests": each.requests,
+                "prompt_tokens": each.prompt_tokens,
+                "cached_tokens": each.cached_tokens,
+            }
+            for each in planned
+        ],
+        "unreadable": [{"document": each.name, "why": each.why} for each in job.unreadable],
+        "requests": sum(each.requests for each in planned),
+        "prefill_tokens": sum(each.prompt_tokens - each.cached_tokens for each in planned),
+        "prompt_tokens": sum(each.prompt_tokens for each in planned),
+        "cached_tokens": sum(each.cached_tokens for each in planned),
+    }
+
+
+def _show_plan(planned: Sequence[Planned], job: Job) -> None:
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    table.add_column("document", overflow="fold")
+    for name in ("tokens", "parts", "to ask", "prompt tokens", "from cache"):
+        table.add_column(name, justify="right")
+    for each in planned:
+        counts = (each.tokens, len(each.parts), each.asks, each.prompt_tokens, each.cached_tokens)
+        table.add_row(Text(visible(each.name, "")), *(f"{count:,}" for count in counts))
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    total = _planned(planned, job)
+    share = f" ({total['cached_tokens'] / total['prompt_tokens']:.0%})" if total["prompt_tokens"] else ""
+    console.print(
+        f"{total['requests']:,} requests: {total['prefill_tokens']:,} tokens of documents to read, "
+        f"{total['prompt_tokens']:,} in prompts, {total['cached_tokens']:,} of them from the cache{share}; "
+        "questions and replies come on top",
+        soft_wrap=True,
+    )
+
+
+def _summary(results: Results, out: Path) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        "out": str(out),
+        "documents": len(results.documents),
+        "unreadable": [{"document": each.name, "why": each.why} for each in results.unreadable],
+        "questions": len(results.questions),
+        "standings": dict(results.standings),
+        **results.cost.model_dump(),
+        "seconds": round(results.seconds, 3),
+    }
+
+
+def _end(results: Results, out: Path, remarks: Console, as_json: bool) -> int:
+    """Say what came of it. The exit code."""
+    if as_json:
+        print(json.dumps(_summary(results, out)))
+    else:
+        counts = ", ".join(f"{count} {standing}" for standing, count in results.standings.items())
+        unreadable = f", {len(results.unreadable)} files could not be read" if results.unreadable else ""
+        Console(highlight=False, markup=False, soft_wrap=True, quiet=remarks.quiet).print(
+            visible(f"{counts}{unreadable}: {out / 'report.html'}", "")
+        )
+        remarks.print(f"{_spent(results.cost)}, {results.cost.requests} requests, {results.seconds:.1f} s in all")
+    whole = not results.unreadable and not results.standings.keys() & {"failed", "not asked"}
+    return 0 if whole else 2
