@@ -43,17 +43,18 @@ SHOWN = 5  # lines of a kind that are said on the terminal
 def analyze(
     documents: Sequence[Path],
     questions: Sequence[str],
-    question_file: Path | None,
     out: Path | None,
-    settings: dict[str, Any],
-    passwords: Sequence[str],
-    server: str | None,
-    concurrency: int,
-    patience: float | None,
-    draw: bool,
-    plan_only: bool,
-    quiet: bool,
-    as_json: bool,
+    *,
+    question_file: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    passwords: Sequence[str] = (),
+    server: str | None = None,
+    concurrency: int = 8,
+    patience: float | None = None,
+    draw: bool = False,
+    plan_only: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Create the job in `out` or go on with it. The exit code: 0 when every question has an answer on every document,
     2 when something could not be read or answered, which is named."""
@@ -61,7 +62,7 @@ def analyze(
         raise LaunchError(f"--concurrency is {concurrency}: it must be at least 1.")
     asked: tuple[Question, ...] = from_texts(questions) if questions else ()
     asked += from_file(question_file) if question_file else ()
-    given = Spec(documents=tuple(str(path) for path in documents), questions=asked, settings=_settings(settings))
+    given = Spec(documents=tuple(str(path) for path in documents), questions=asked, settings=_settings(settings or {}))
     remarks = dim_stderr()
     remarks.quiet = quiet or as_json
     with ExitStack() as stack:
@@ -85,11 +86,11 @@ def analyze(
             return 0
         url = stack.enter_context(serving(server, "for this job", remarks))
         planned = job.plan_for(*_model(url))
-        stopped = _run(job, planned, url, concurrency, patience or (PATIENCE if server else OWN_PATIENCE), remarks)
-        results = job.results(page_images)
-        job.write(results)
-        if stopped is not None:
-            raise stopped
+        try:
+            _run(job, planned, url, concurrency, patience or (PATIENCE if server else OWN_PATIENCE), remarks)
+        finally:  # also of a job that was stopped
+            results = job.results(page_images)
+            job.write(results)
     return _end(results, out, remarks, as_json)
 
 
@@ -101,15 +102,13 @@ def _settings(given: dict[str, Any]) -> Settings:
         raise LaunchError(f"--{str(first['loc'][0]).replace('_', '-')} cannot be so: {first['msg']}.") from None
 
 
-def _run(
-    job: Job, planned: Sequence[Planned], url: str, concurrency: int, patience: float, remarks: Console
-) -> Exception | None:
-    """Ask what is left; what stopped the job before its end, if anything did."""
+def _run(job: Job, planned: Sequence[Planned], url: str, concurrency: int, patience: float, remarks: Console) -> None:
+    """Ask what is left. Raises JobStopped where that came to no end."""
     if not any(each.asks for each in planned) and not job.joins():
         remarks.print("everything was answered already")
-        return None
+        return
     from programs.documents.ask import Asker  # brings SGLang, which reading and planning do without
-    from programs.documents.run import JobStopped, Runner
+    from programs.documents.run import Runner
     from sgl_small4.prompt.backend import Small4Backend
     from sgl_small4.prompt.cancellation import Cancellation
 
@@ -118,14 +117,10 @@ def _run(
         runner = Runner(asker, concurrency, patience, lambda sentence: bar.console.print(visible(sentence)))
         task = bar.add_task("", total=sum(each.asks for each in planned), spent="")
         cost = Cost()
-        try:
-            for outcome in job.run(runner):
-                cost += outcome.answer.cost if outcome.answer else Cost()
-                bar.update(task, advance=1, spent=_spent(cost))
-                _say_failed(outcome, bar.console)
-        except JobStopped as stopped:
-            return stopped
-    return None
+        for outcome in job.run(runner):
+            cost += outcome.answer.cost if outcome.answer else Cost()
+            bar.update(task, advance=1, spent=_spent(cost))
+            _say_failed(outcome, bar.console)
 
 
 def _model(server: str | None) -> tuple[str, int | None, Count]:

@@ -201,12 +201,22 @@ def analyze(
         "effort": effort, "temperature": temperature, "budget": budget, "max_tokens": max_tokens,
         "part_tokens": part_tokens, "overlap": overlap,
     }  # fmt: skip
-    raise typer.Exit(
-        run(
-            documents or [], question or [], questions, out, settings, password or [], server, concurrency, wait,
-            page_images, plan, quiet, as_json,
-        )
-    )  # fmt: skip
+    code = run(
+        documents or [],
+        question or [],
+        out,
+        question_file=questions,
+        settings=settings,
+        passwords=password or [],
+        server=server,
+        concurrency=concurrency,
+        patience=wait,
+        draw=page_images,
+        plan_only=plan,
+        quiet=quiet,
+        as_json=as_json,
+    )
+    raise typer.Exit(code)
 
 
 @app.command()

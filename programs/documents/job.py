@@ -112,7 +112,13 @@ class Job:
 
     def read(self, passwords: Sequence[str] = (), workers: int = 1) -> Iterator[Document | Unreadable]:
         """Read the documents, giving each as it is there; then the job's description is stored."""
-        files = find_files([Path(path) for path in self.spec.documents])
+        own = self.folder.resolve()
+        found = find_files([Path(path) for path in self.spec.documents])
+        files = [(path, name) for path, name in found if not path.resolve().is_relative_to(own)]
+        if not files:
+            raise ProgramError(
+                f"There is nothing to read but the job's own folder {str(self.folder)!r}: name documents."
+            )
         self._paths = {name: path for path, name in files}
         read = []
         for document in read_all(files, passwords, workers):

@@ -13,7 +13,7 @@ from programs.documents.document import Document
 from programs.documents.question import Question
 from programs.errors import ProgramError
 
-FRAME = 128  # tokens around a conversation: its roles, the settings, our own words
+FRAME = 512  # tokens around a conversation: its roles, the settings, our own words
 EVIDENCE = 1024  # tokens of the reply that quotes the evidence
 PIECE = 2000  # characters of a line that are counted at once
 WINDOW = 0.3  # the share of a part, at its end, in which the best border is looked for
@@ -50,7 +50,9 @@ class Budget:
         ProgramError where that is next to nothing."""
         longest = max((count(question.question) for question in questions), default=0)
         traced = any(question.effort != "none" for question in questions)
-        beside = longest + 2 * self.answer + 2 * EVIDENCE + FRAME + (self.trace if traced else 0)
+        thought = self.trace if traced else 0
+        quoted = 3 * EVIDENCE  # quotes, told that they are not there, and quotes again
+        beside = longest + self.answer + max(thought, quoted) + FRAME
         room = self.context - beside
         if room < LEAST:
             raise ProgramError(

@@ -14,8 +14,8 @@ OURS = ("mistral4", "mistral3")  # /model_info's model_type: text alone, or insi
 
 
 def format_of(where: str, info: Mapping[str, Any], tokenizer: Path | str | None) -> PromptFormat:
-    """The format of the model that a server says it serves; `tokenizer` is a folder that has it, by default the server's
-    own. Raises BackendError for another model, and for a tokenizer that cannot be read here."""
+    """The format of the model that a server says it serves; `tokenizer` is a folder that has it, by default where the
+    server says. Raises BackendError for another model, and for a tokenizer that cannot be read here."""
     if info.get("model_type") not in OURS:
         raise BackendError(
             f"{where} serves {info.get('model_path')!r} (type {info.get('model_type')!r}), which is no Mistral Small 4."
