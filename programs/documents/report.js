@@ -12,7 +12,7 @@ const GRADES = {
   different: ["≠", "different: the document does not say it so"],
   absent: ["✕", "not found in the document"],
 };
-const KINDS = { unread: "not read: ", hidden: "hidden text, left out: ", doubtful: "doubtful: ", note: "" };
+const KINDS = { unread: "not read", hidden: "hidden", doubtful: "doubtful", note: "" };
 
 // --- nodes ---
 
@@ -118,7 +118,7 @@ const placeOf = (citation) => [
 const citationItem = (citation, d, q, c) => {
   const [sign, word] = GRADES[citation.grade];
   const found = citation.start !== null;
-  const how = citation.grade === "folded" ? `${word}, but for ${citation.rules.join(", ")}` : word;
+  const how = citation.grade === "folded" ? `${word}; only ${citation.rules.join(", ")} differs` : word;
   const differs = citation.difference.length > 0;
   return make("li", {}, make(found ? "a" : "div",
     { class: `citation ${citation.grade}`, href: found ? address(d, q, c) : null, "data-c": c },
@@ -158,8 +158,8 @@ const answerBody = (d, q) => {
 let view = null;  // { d, text, chunks, pages, lit } of the one that is open
 
 const remarkText = (remark, placed) => {
-  const lead = KINDS[remark.kind];
-  const what = remark.what.startsWith(lead.slice(0, -2)) ? remark.what : lead + remark.what;
+  const kind = KINDS[remark.kind];
+  const what = remark.what.includes(kind) ? remark.what : `${kind}: ${remark.what}`;
   return placed || !remark.place ? what : `${remark.place}: ${what}`;
 };
 
@@ -220,7 +220,7 @@ const openDocument = (d) => {
   const about = job.documents[d];
   const text = JSON.parse(document.getElementById(`text-${d}`).textContent);
   view = { d, text, chunks: [], pages: new Map(), lit: [] };
-  const body = make("div", { class: "text", tabindex: "0", role: "region", "aria-label": "Text of the document" });
+  const body = make("div", { class: about.format === "text" ? "text plain" : "text", tabindex: "0", role: "region", "aria-label": "Text of the document" });
   body.append(...about.remarks.filter((remark) => remark.page === null).map((remark) => remarkItem(remark, false)),
     ...(about.images[""] ?? []).map((link, n) => image(link, `Image ${n + 1} of what was not read`)));
   let h = 0;
@@ -382,6 +382,9 @@ const cells = [...table.querySelectorAll("a.cell")].map((link) => {
   return { d, q, link, td, words, standing: row ? row.standing : "not asked", hidden: () => td.classList.contains("out") };
 });
 const heads = [...table.querySelectorAll("thead [data-q]")];
+for (const { q, td } of cells) {
+  td.dataset.question = [...heads[q].children].map((part) => part.textContent).join(": ");
+}
 const lines = [...table.querySelectorAll("tbody tr")];
 const filters = document.getElementById("filters");
 const [search, byDocument, byQuestion] = ["search", "by-document", "by-question"].map((id) => document.getElementById(id));
@@ -403,6 +406,7 @@ const filter = () => {
     }
   }
   const all = count === cells.length;
+  table.classList.toggle("listed", Boolean(sought || standing));
   for (const line of lines) {
     const unreadable = line.classList.contains("unreadable");
     line.hidden = unreadable

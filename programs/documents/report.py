@@ -12,6 +12,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,7 +41,7 @@ SIGNS: dict[Standing, tuple[str, str]] = {  # a sign and a word each: nothing is
 def render(results: Results) -> str:
     """The page. It holds each document's text once and draws it when a reader opens it."""
     style, script = (HERE / "report.css").read_text("utf-8"), (HERE / "report.js").read_text("utf-8")
-    images = " img-src 'self' file:;" if any(results.page_images.values()) else ""
+    images = " img-src 'self';" if any(results.page_images.values()) else ""
     answers = {(row.document, row.question.id): row for row in results.rows}
     return _PAGES.get_template("report.html.jinja").render(
         results=results,
@@ -49,6 +50,7 @@ def render(results: Results) -> str:
         style=Markup(style),
         script=Markup(script),
         signs=SIGNS,
+        created=_moment(results.created),
         cost=results.cost,
         cached=_share(results.cost.cached_tokens, results.cost.prompt_tokens),
         duration=_duration(results.seconds),
@@ -72,23 +74,14 @@ def _standings(results: Results, answers: Mapping[tuple[str, str], Row]) -> Mapp
 
 def _data(results: Results, answers: Mapping[tuple[str, str], Row]) -> dict[str, Any]:
     """What report.js shows, all but the texts. Its positions count as JavaScript does, in UTF-16 units."""
-    return {
-        "signs": SIGNS,
-        "questions": [_question(question) for question in results.questions],
-        "documents": [
-            _document(results.sources[document.name], results.page_images.get(document.name, ()))
-            for document in results.documents
-        ],
-        "rows": [
-            [
-                _row(row, results.sources[document.name], units)
-                if (row := answers.get((document.name, question.id)))
-                else None
-                for question in results.questions
-            ]
-            for document, units in ((document, _Units(document.text)) for document in results.documents)
-        ],
-    }
+    questions = results.questions
+    documents, rows = [], []
+    for document in results.documents:
+        source, units = results.sources[document.name], _Units(document.text)
+        documents.append(_document(source, units, results.page_images.get(document.name, ())))
+        known = (answers.get((document.name, question.id)) for question in questions)
+        rows.append([_row(row, source, units) if row else None for row in known])
+    return {"signs": SIGNS, "questions": [_question(each) for each in questions], "documents": documents, "rows": rows}
 
 
 def _question(question: Question) -> dict[str, Any]:
@@ -100,8 +93,8 @@ def _question(question: Question) -> dict[str, Any]:
     }
 
 
-def _document(source: Source, images: Sequence[str]) -> dict[str, Any]:
-    document, units = source.document, _Units(source.document.text)
+def _document(source: Source, units: "_Units", images: Sequence[str]) -> dict[str, Any]:
+    document = source.document
     return {
         "name": document.name,
         "key": _key(document.name),
@@ -142,12 +135,12 @@ def _blocks(document: Document) -> Iterator[tuple[int, int, int | None, str]]:
 
 
 def _images(unread: Sequence[Remark], images: Sequence[str]) -> dict[str, list[str]]:
-    """Links to pages' images by the page, as far as there is one for each unread page; else all of them under ""."""
+    """Links to the images by their page, where there is one for each page that was not read; else all under ""."""
     links = ["./" + quote(path.lstrip("/"), safe="/", errors="surrogatepass") for path in images]
-    pages = sorted({remark.page for remark in unread if remark.page is not None})
-    if len(pages) == len(links):
-        return {str(page): [link] for page, link in zip(pages, links, strict=True)}
-    return {"": links}
+    pages = [remark.page for remark in unread if remark.page is not None]
+    if len(pages) != len(links):
+        return {"": links}
+    return {str(page): [link] for page, link in zip(pages, links, strict=True)}
 
 
 def _row(row: Row, source: Source, units: "_Units") -> dict[str, Any]:
@@ -218,9 +211,9 @@ def _support(row: Row) -> str:
     quotes = len(row.answer.citations) if row.answer else 0
     match row.standing:
         case "supported":
-            return f"{row.verified} of {quotes} quotes found" if quotes > 1 else "quote found"
+            return f"{row.verified} of {quotes} quotes" if quotes > 1 else "1 quote"
         case "unsupported":
-            return "no quote" if not quotes else "quote not found" if quotes == 1 else f"none of {quotes} quotes found"
+            return f"0 of {quotes} quote{'s' * (quotes > 1)}" if quotes else "no quote"
         case "incomplete":
             return "cut at its limit" if row.answer and row.answer.state == "cut" else "empty"
     return ""
@@ -244,6 +237,13 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _moment(created: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(created):%Y-%m-%d %H:%M %Z}".strip()
+    except ValueError:
+        return created
 
 
 def _key(name: str) -> str:

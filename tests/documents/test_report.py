@@ -1,5 +1,6 @@
 """The report in a real browser: what a reader opens, filters, clicks and sees."""
 
+import base64
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -32,10 +33,16 @@ def browser() -> Iterator["sync_api.Browser"]:
 
 @pytest.fixture
 def open_report(browser: "sync_api.Browser", tmp_path: Path) -> Iterator[Open]:
-    """Opens results as a file, at a fragment. Whatever the page complains of or asks the network for fails the test."""
+    """Opens results as a file, at a fragment. Whatever the page complains of or loads from outside its folder fails
+    the test, and so does a load of anything but images."""
     complaints: list[str] = []
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     path = tmp_path / "report.html"
+
+    def check(request: "sync_api.Request") -> None:
+        image = request.resource_type == "image" and request.url.startswith(f"{tmp_path.as_uri()}/")
+        if not image and request.url.partition("#")[0] != path.as_uri():
+            complaints.append(request.url)
 
     def opened(results: Results, fragment: str = "") -> "sync_api.Page":
         path.write_bytes(render(results).encode())
@@ -43,9 +50,7 @@ def open_report(browser: "sync_api.Browser", tmp_path: Path) -> Iterator[Open]:
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on(
-            "request", lambda request: complaints.extend([request.url] * (not request.url.startswith(path.as_uri())))
-        )
+        page.on("request", check)
         page.goto(path.as_uri() + fragment)
         return page
 
@@ -94,7 +99,7 @@ def test_it_opens_from_a_file_and_shows_what_was_asked_found_and_spent(open_repo
 
 def test_unsupported_answers_say_so_and_supported_ones_do_not(open_report: Open):
     page = open_report(made())
-    assert "unsupported, none of 2 quotes found" in cell(page, 0, 1).inner_text()
+    assert "unsupported, 0 of 2 quotes" in cell(page, 0, 1).inner_text()
     assert "unsupported" not in cell(page, 0, 0).inner_text()
     cell(page, 0, 1).click()
     assert "Nothing in the document is shown to support this answer." in page.locator("#detail").inner_text()
@@ -342,6 +347,37 @@ def test_a_passage_over_a_page_break_is_marked_on_both_pages(open_report: Open):
     page.locator(".citation").nth(1).click()
     pages = page.locator("mark.current").evaluate_all("marks => marks.map(mark => mark.closest('.page').dataset.page)")
     assert set(pages) == {"1", "2"}
+
+
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("pages/1-page-3.png", "pages/1 #?%: ü.png"),
+        *("//127.0.0.1:9/x.png", "http://127.0.0.1:9/x.png", "javascript:alert(1)"),  # files of these names, no more
+    ],
+)
+def test_the_image_of_an_unread_page_stands_in_its_place(open_report: Open, tmp_path: Path, name: str):
+    file = tmp_path / name.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(PICTURE)
+    page = open_report(made(page_images={contract().name: (name,)}))
+    page.locator("tbody th a").first.click()
+    image = page.locator(".page[data-page='3'] img")
+    image.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('.page img').complete")
+    assert image.evaluate("image => image.naturalWidth") == 1
+
+
+def test_images_that_fit_no_page_are_all_shown(open_report: Open, tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(PICTURE)
+    page = open_report(made(page_images={contract().name: ("a.png", "a.png")}))
+    page.locator("tbody th a").first.click()
+    assert page.locator("#viewer .text > a.image").count() == 2
 
 
 def test_paper_shows_every_answer_with_its_evidence_and_coverage(open_report: Open):
