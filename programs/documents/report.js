@@ -102,7 +102,7 @@ const qualification = (d) => {
     make("p", {}, unread.length
       ? "The document does not say it where it was read. These parts were not read:"
       : "The document does not say it. No part of it is known to be unread."),
-    list(unread), make("p", { class: "muted", dir: "auto" }, coverage));
+    list(unread), make("p", { class: "coverage muted", dir: "auto" }, coverage));
 };
 
 const difference = (pieces) => pieces.map(([side, text]) =>

@@ -59,6 +59,7 @@ def render(results: Results) -> str:
         support=_support,
         short=lambda row: fit(row.answer.answer if row.answer else row.failure, SHORT),
         read=_read,
+        unread=_unread,
         key=_key,
         line=lambda text: fit(text, 400),
         data=Markup(_json(_data(results, answers))),
@@ -211,9 +212,9 @@ def _support(row: Row) -> str:
     quotes = len(row.answer.citations) if row.answer else 0
     match row.standing:
         case "supported":
-            return f"{row.verified} of {quotes} quotes" if quotes > 1 else "1 quote"
+            return f"{row.verified} of {_count(quotes, 'quote')}"
         case "unsupported":
-            return f"0 of {quotes} quote{'s' * (quotes > 1)}" if quotes else "no quote"
+            return f"0 of {_count(quotes, 'quote')}" if quotes else "no quote"
         case "incomplete":
             return "cut at its limit" if row.answer and row.answer.state == "cut" else "empty"
     return ""
@@ -221,10 +222,16 @@ def _support(row: Row) -> str:
 
 def _read(document: Document) -> str:
     """How much of a document was read, for a narrow column."""
-    size = f"{len(document.pages):,} pages" if document.pages else f"{len(document.text):,} characters"
-    size = size[:-1] if size.startswith("1 ") else size
-    unread = len(document.unread)
-    return f"{size}, {unread} part{'s' * (unread > 1)} not read" if unread else size
+    size = _count(len(document.pages), "page") if document.pages else _count(len(document.text), "character")
+    return f"{size}, {_unread(document)}" if document.unread else size
+
+
+def _unread(document: Document) -> str:
+    return f"{_count(len(document.unread), 'part')} not read"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def _share(part: int, whole: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from programs.documents.document import Document
+from programs.documents.document import Document, Page
 from programs.documents.report import render
 from programs.documents.results import Results
 from tests.documents.make_results import CONTRACT, NOTICE, answered, cited, contract, made, one
@@ -229,6 +229,61 @@ def test_a_state_can_be_filtered(open_report: Open, standing: str, count: int):
     page.locator(f"input[value='{standing}']").check(force=True)
     shown = page.locator("a.cell:visible")
     assert shown.count() == count == page.locator(f"a.cell.{standing.replace(' ', '-')}:visible").count()
+
+
+def test_what_a_search_leaves_is_listed_under_its_question(open_report: Open):
+    def height(row: int) -> float:
+        return page.locator(f"tr[data-d='{row}']").bounding_box()["height"]
+
+    page = open_report(made())
+    page.locator("#search").fill("hamburg")
+    asked = page.locator("td:visible").evaluate("cell => getComputedStyle(cell, '::before').content")
+    assert asked == '"court: Which court is competent?"'
+    assert height(1) < 200 and not page.locator("thead").is_visible()
+    page.locator("#by-document").select_option("0")
+    assert page.locator("a.cell:visible").count() == 0
+    page.locator("#search").fill("")
+    assert page.locator("a.cell:visible").count() == 4 and page.locator("thead").is_visible()
+
+
+def test_the_next_answer_is_the_next_that_the_filters_leave(open_report: Open):
+    page = open_report(made())
+    page.locator("#by-question").select_option("2")
+    cell(page, 0, 2).click()
+    page.get_by_role("button", name="next").click()
+    assert "manual.md" in page.locator("#detail h2").inner_text()
+    assert "Hamburg" in page.locator("#detail .answer").inner_text()
+    page.get_by_role("button", name="previous").click()
+    assert page.locator("#detail .standing.not-found").count() == 1
+    page.get_by_role("button", name="close").click()
+    assert not page.locator("#viewer").is_visible()
+
+
+def test_a_question_that_was_not_asked_yet_says_so(open_report: Open):
+    page = open_report(made(rows=made().rows[:-1]))
+    assert "not asked" in cell(page, 1, 3).inner_text() and "not asked 1" in page.locator("header").inner_text()
+    cell(page, 1, 3).click()
+    assert "not asked" in page.locator("#detail").inner_text()
+
+
+def test_a_page_is_gone_to_by_its_number(open_report: Open):
+    lines = "".join(f"Line {n}\n" for n in range(5000))
+    ends = [lines.index(f"Line {n}\n") for n in range(1000, 5000, 1000)]
+    pages = tuple(
+        Page(n, "", *ends_of) for n, ends_of in enumerate(zip([0, *ends], [*ends, len(lines)], strict=True), 1)
+    )
+    page = open_report(one(Document("a.pdf", "pdf", "", lines, pages), answered("x")))
+    cell(page, 0, 0).click()
+    assert not shown_in_viewer(page, ".page[data-page='4'] .divider")
+    page.get_by_label("Go to page").fill("4")
+    page.keyboard.press("Enter")
+    assert shown_in_viewer(page, ".page[data-page='4'] .divider")
+
+
+@pytest.mark.parametrize("more", [{"documents": (), "rows": ()}, {"questions": (), "rows": ()}])
+def test_a_job_without_documents_or_questions_opens_too(open_report: Open, more: dict):
+    page = open_report(made(**more))
+    assert "needs a password" in page.locator("tr.unreadable").inner_text()
 
 
 def test_it_is_used_with_keys_alone(open_report: Open):
