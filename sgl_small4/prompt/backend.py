@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -162,6 +163,7 @@ class Small4Backend(BaseBackend):
             self._transport.close()
             raise
         self._open = Cancellation()
+        self._routing: dict[str, str] = {}
         self._settings = lru_cache(maxsize=64)(self._encode_settings)
 
     def __enter__(self) -> "Small4Backend":
@@ -169,6 +171,13 @@ class Small4Backend(BaseBackend):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def routed(self, key: str) -> "Small4Backend":
+        """This backend for requests that share a prefix: behind SGLang's gateway, where its policy goes by keys, those
+        of one key reach one server. What closes this one closes that one."""
+        twin = copy(self)
+        twin._routing = {"routing_key": key}
+        return twin
 
     def is_there(self) -> bool:
         """Whether the server answers at all; asked once, without a second try."""
@@ -202,7 +211,7 @@ class Small4Backend(BaseBackend):
     def cache_prefix(self, prefix_str: str) -> None:
         """Put text that all programs of a batch begin with into the prefix cache."""
         ids = [self.format.control(SpecialTokens.bos), *self.format.encode_text(prefix_str)]
-        fields = {"input_ids": ids, "sampling_params": {"max_new_tokens": 0}}
+        fields = {"input_ids": ids, "sampling_params": {"max_new_tokens": 0}, **self._routing}
         self._retried(lambda: self._transport.generate(fields, new_rid()))
 
     def fill_image(self, s: StreamExecutor) -> None:
@@ -335,7 +344,7 @@ class Small4Backend(BaseBackend):
     def _ask(self, turn: "_Turn", fields: Mapping[str, Any]) -> Any:
         def once() -> Any:
             with self._in_flight(turn) as rid:
-                return self._transport.generate(fields, rid)
+                return self._transport.generate({**fields, **self._routing}, rid)
 
         turn.began = turn.clock()
         return self._retried(once)
@@ -346,7 +355,7 @@ class Small4Backend(BaseBackend):
         with ExitStack() as stack:
 
             def first() -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
-                events = self._transport.stream(fields, stack.enter_context(self._in_flight(turn)))
+                events = self._transport.stream({**fields, **self._routing}, stack.enter_context(self._in_flight(turn)))
                 return next(events), events
 
             event, events = self._retried(first)

@@ -18,6 +18,7 @@ from sgl_small4.errors import UserError
 CONNECT_SECONDS = 5.0
 LONGEST_ASKED = 600.0  # seconds that a server may have a request wait
 CONNECTIONS = 1024  # kept open; more are made where they are needed
+ROUTING_KEY = "X-SMG-Routing-Key"  # where SGLang's gateway looks for what the field `routing_key` says
 
 Fields = Mapping[str, Any]
 
@@ -41,6 +42,10 @@ class Unreachable(BackendError):
     def __init__(self, said: str, after: float | None = None) -> None:
         super().__init__(said)
         self.after = after
+
+
+class _Unknown(BackendError):
+    """The server does not know a path."""
 
 
 class Transport(Protocol):
@@ -88,6 +93,20 @@ class _Models(BaseModel):
     data: list[_Model] = []
 
 
+class _Served(BaseModel):
+    context_length: int | None = None
+
+
+class _Worker(BaseModel):
+    models: list[_Served] = []
+
+
+class _Workers(BaseModel):
+    """What a gateway says of the servers behind it at `/workers`."""
+
+    workers: list[_Worker] = []
+
+
 class HttpTransport:
     """A server by its URL. `timeout`: seconds without a byte of an answer."""
 
@@ -105,11 +124,29 @@ class HttpTransport:
 
     def model_info(self) -> dict[str, Any]:
         try:
-            info = _Info.model_validate(self._read("GET", "/model_info"))
+            info = _Info.model_validate(self._info())
             models = _Models.model_validate(self._read("GET", "/v1/models"))
         except ValidationError as error:
             raise BackendError(f"{self.where} is no SGLang server: it does not say which model it serves.") from error
-        return {**info.model_dump(), "context_length": models.data[0].max_model_len if models.data else None}
+        told = models.data[0].max_model_len if models.data else None
+        return {**info.model_dump(), "context_length": told or self._smallest_context()}
+
+    def _info(self) -> Any:
+        try:
+            return self._read("GET", "/model_info")
+        except _Unknown as error:
+            try:
+                return self._read("GET", "/get_model_info")  # its former name, the one that smg 1.13 passes on
+            except _Unknown:
+                raise error from None
+
+    def _smallest_context(self) -> int | None:
+        """Of the servers behind a gateway; None where it does not tell, or where this is none."""
+        try:
+            workers = _Workers.model_validate(self._read("GET", "/workers")).workers
+        except (BackendError, ValidationError):
+            return None
+        return min((model.context_length for w in workers for model in w.models if model.context_length), default=None)
 
     def generate(self, fields: Fields, rid: str) -> Any:
         answer = self._read("POST", "/generate", {**fields, "rid": rid})
@@ -161,9 +198,11 @@ class HttpTransport:
         self, method: str, path: str, body: Fields | None = None, stream: bool = False
     ) -> urllib3.BaseHTTPResponse:
         content = None if body is None else orjson.dumps(body)
+        key = body.get("routing_key") if body else None
+        headers = {**self._headers, ROUTING_KEY: key} if key else self._headers
         try:
             response = self._pool.request(
-                method, self._url + path, body=content, headers=self._headers, preload_content=not stream
+                method, self._url + path, body=content, headers=headers, preload_content=not stream
             )
             if response.status == 200:
                 return response
@@ -177,7 +216,7 @@ class HttpTransport:
         if response.status in (401, 403):
             raise BackendError(f"{self.where} refused the key ({response.status}): give api_key.")
         if response.status == 404:
-            raise BackendError(f"{self.where} is no SGLang server: it does not know {path}.")
+            raise _Unknown(f"{self.where} is no SGLang server: it does not know {path}.")
         if response.status < 500:
             raise Refused(self.where, response.status, _message(said))
         raise BackendError(f"{self.where} failed at a request ({response.status}): {_message(said)}")
@@ -265,7 +304,7 @@ async def _awaited(awaitable: Any) -> Any:
 
 
 def _engine_fields(fields: Fields) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name != "return_text_in_logprobs"}
+    return {name: value for name, value in fields.items() if name not in ("return_text_in_logprobs", "routing_key")}
 
 
 def _is_answer(value: Any) -> bool:
