@@ -31,6 +31,7 @@ from programs.errors import ProgramError
 
 SIZE_LIMIT = 500 << 20  # bytes of one file
 TIME_LIMIT = 300.0  # seconds that one file may take
+PROCESS = "programs.documents.read_process"
 START_LIMIT = 120.0  # seconds that a process may take to start, on a machine that does much else
 # What must not stand in a name that terminals and pages show: controls, changes of direction, half characters.
 NOT_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -236,7 +237,7 @@ class _Reader:
         root = Path(programs.__file__).parents[1]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
         # -P: a folder of documents may hold an email.py, which must not be what Python imports.
-        command = [sys.executable, "-P", "-m", "programs.documents.read_process", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", PROCESS, str(theirs.fileno())]
         with tempfile.TemporaryFile() as said, theirs:
             self._process = subprocess.Popen(
                 command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=said, stderr=said

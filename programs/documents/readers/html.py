@@ -14,6 +14,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from programs.documents.document import Document, Heading, ReadError, Remark
 from programs.documents.readers.encoding import decode
+from programs.documents.readers.numerals import numeral
 from programs.documents.readers.styles import Seen, Styles
 
 DEPTH_LIMIT = 10_000  # the parser's time grows with the square of the depth: 0.1 s here, 9 s at 100,000
@@ -260,19 +261,7 @@ class _List:
             self.number = value
         number = self.number
         self.number += self.step
-        return _numeral(number, self.form) + "."
-
-
-def _numeral(number: int, form: str) -> str:
-    """1 as a, A, i, I or 1."""
-    if form in ("a", "A") and 1 <= number <= 26:
-        return chr(ord(form) + number - 1)
-    if form in ("i", "I") and 1 <= number <= 399:
-        hundreds, tens, ones = number // 100, number // 10 % 10, number % 10
-        roman = "C" * hundreds + "|X|XX|XXX|XL|L|LX|LXX|LXXX|XC".split("|")[tens]
-        roman += "|I|II|III|IV|V|VI|VII|VIII|IX".split("|")[ones]
-        return roman if form == "I" else roman.lower()
-    return str(number)
+        return numeral(number, self.form) + "."
 
 
 def _integer(value: str | None) -> int | None:
@@ -317,6 +306,7 @@ class _Writer:
         """Begin a line, with an empty one before it for two `ends`."""
         self._ends = max(self._ends, ends)
         self._space = False
+        self._tabs = 0
 
     def next_line(self) -> None:
         self.line(min(self._ends + 1, 2))

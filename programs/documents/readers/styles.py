@@ -227,7 +227,7 @@ def _colour(value: str, around: Colour | Literal["none"]) -> Colour | Literal["n
         return around
     if TRANSPARENT.fullmatch(value):
         return "none"
-    return _rgb(value)
+    return rgb(value)
 
 
 def _background(value: str, around: Colour) -> Colour:
@@ -236,10 +236,10 @@ def _background(value: str, around: Colour) -> Colour:
         return "unknown"
     if value in ("", "none", "inherit", "initial", "unset", "0") or TRANSPARENT.fullmatch(value):
         return around
-    return _rgb(value)
+    return rgb(value)
 
 
-def _rgb(value: str) -> Colour:
+def rgb(value: str) -> Colour:
     if value in COLOURS:
         return COLOURS[value]
     if short := re.fullmatch(r"#?([0-9a-f])([0-9a-f])([0-9a-f])[0-9a-f]?", value):
