@@ -13,20 +13,8 @@ from functools import cached_property
 from typing import NamedTuple, get_args
 
 from programs.documents.answer import Grade, Rule, Side
-from programs.documents.fold import (
-    DASHES,
-    DIRECTION,
-    HYPHENS,
-    SOFT,
-    SPACELESS,
-    ZERO_WIDTH,
-    Skeleton,
-    gap_rules,
-    is_letter,
-    is_mark,
-    is_word,
-    rules_between,
-)
+from programs.documents.border import is_border, next_start, within_ascii_word
+from programs.documents.fold import DIRECTION, SOFT, ZERO_WIDTH, Skeleton, gap_rules, rules_between
 from programs.documents.nearest import Nearest
 
 MOST_PLACES = 1000
@@ -39,17 +27,8 @@ ONLY_LETTERS = "its letters stand there, but not as these words and signs"
 NOT_WHOLE = "so long that only its beginning was compared"
 WITHIN_A_WORD = "stands there only within a longer word or number"
 
-_SPACELESS = re.compile(f"[{SPACELESS}]")
-_WHERE_WORDS_MAY_BEGIN = re.compile(rf"\W|[{SPACELESS}]")
-_INVISIBLE = dict.fromkeys(map(ord, SOFT + DIRECTION + "\u2060\ufeff"))
-_LINE_END_HYPHEN = re.compile(rf"\w[{HYPHENS}{SOFT}][^\S\n]*\n\s*\Z")
-_HYPHEN_LINE_END = re.compile(rf"[{HYPHENS}{SOFT}][^\S\n]*\n\s*\w")
-_APOSTROPHES = "'\u2019\u02bc"
-_WITHIN_NUMBERS = ".,:/\u066b\u066c" + _APOSTROPHES
-_NUMBER_SPACES = "\u00a0\u2009\u202f"
-_SIGNS = "-+\u00b1\u2010\u2011\u2012\u2013\u2212"
-_VOICED = "\u3099\u309a"  # they make another kana of the one before
-_AROUND = 48  # characters in which a border's neighbours are looked for
+BESIDE = 1000  # characters beside a passage in which signs at the quote's edge are looked for, at least
+FEW_SIGNS = 8  # at a quote's edge, tried in every number
 
 _BULLET = re.compile(r"\s*(?:[-*+\u2022\u2023\u25aa\u25e6\u2013]|#{1,6}|>)\s+(?=[^\s\d.,])")
 _EMPHASISED = re.compile(r"(?<![\w*`])(\*\*|\*|`)(?=\S)([^*`]+)(?<=\S)\1(?![\w*`])")
@@ -140,14 +119,14 @@ class Finder:
         work, at = WORK, 0
         while work > 0 and len(places) < MOST_PLACES and (start := self.text.find(quote, at)) >= 0:
             end = start + len(quote)
-            begins = not _within_ascii_word(self.text, start) and is_border(self.text, start)
+            begins = not within_ascii_word(self.text, start) and is_border(self.text, start)
             if begins and is_border(self.text, end):
                 places.append(_Passage(start, end, frozenset()))
                 at = end
                 continue
             cut = cut or (start, end)
             work -= len(quote) + (LOOK_AROUND if begins else TRY)
-            at = _next_start(self.text, start, begins)
+            at = next_start(self.text, start, begins)
         return places, cut
 
 
@@ -170,7 +149,7 @@ def _folded(source: Skeleton, quote: Skeleton) -> tuple[list[_Passage], tuple[in
         unlike = unlike or (start, end)
         # Dashes around the quote move its ends.
         bare = quote.origin[0] == 0 and quote.origin[-1] == len(quote.text) - 1
-        if bare and (_within_ascii_word(source.text, start) or _within_ascii_word(source.text, end)):
+        if bare and (within_ascii_word(source.text, start) or within_ascii_word(source.text, end)):
             continue
         work -= LOOK_AROUND
         if bare and not (is_border(source.text, start) and is_border(source.text, end)):
@@ -193,22 +172,36 @@ def _passage(source: Skeleton, place: int, quote: Skeleton) -> _Passage | None:
     start, end = int(source.origin[place]), int(source.origin[after - 1]) + 1
     lead, trail = quote.text[: quote.origin[0]], quote.text[quote.origin[-1] + 1 :]
     if lead:
-        before = text[int(source.origin[place - 1]) + 1 if place else 0 : start][-_AROUND:]
-        edges = ((size, gap_rules(before[len(before) - size :], lead, " ", " ")) for size in range(len(before) + 1))
-        size, needed = next(((size, needed) for size, needed in edges if needed is not None), (0, None))
-        if needed is None:
+        before = text[int(source.origin[place - 1]) + 1 if place else 0 : start]
+        edge = _edge(before[::-1][: 2 * len(lead) + BESIDE], lead, backwards=True)
+        if edge is None:
             return None
-        rules |= needed
-        start -= size
+        start -= edge[1]
+        rules |= edge[2]
     if trail:
-        behind = text[end : int(source.origin[after]) if after < len(source) else len(text)][:_AROUND]
-        edges = ((size, gap_rules(behind[:size], trail, " ", " ")) for size in range(len(behind) + 1))
-        size, needed = next(((size, needed) for size, needed in edges if needed is not None), (0, None))
-        if needed is None:
+        behind = text[end : int(source.origin[after]) if after < len(source) else len(text)]
+        edge = _edge(behind[: 2 * len(trail) + BESIDE], trail)
+        if edge is None:
             return None
-        rules |= needed
-        end += size
+        end += edge[1]
+        rules |= edge[2]
     return _Passage(start, end, frozenset(rules))
+
+
+def _edge(around: str, signs: str, backwards: bool = False) -> tuple[int, int, frozenset[Rule]] | None:
+    """How many of the signs around a passage, the nearest first, equal those at the quote's edge, by the fewest rules:
+    (how many rules, how many characters, which rules)."""
+    ends = [0, *(place for place, sign in enumerate(around, 1) if not sign.isspace())]
+    wanted = len("".join(signs.split()))
+    if wanted > FEW_SIGNS:  # a ruled line: as many as the quote has, or none
+        ends = [0, *ends[wanted : wanted + 1]]
+    found = []
+    for end in ends[: 2 * FEW_SIGNS]:
+        piece = around[:end][::-1] if backwards else around[:end]
+        rules = gap_rules(piece, signs, " ", " ")
+        if rules is not None:
+            found.append((len(rules), end, rules))
+    return min(found, default=None, key=lambda edge: edge[:2])
 
 
 def _found(places: list[_Passage], rules: frozenset[Rule]) -> Found:
@@ -251,57 +244,3 @@ def _unwrapped(quote: str) -> str:
             if "_" not in opening or " " in inner:
                 return inner.strip()
     return quote
-
-
-def is_border(text: str, place: int) -> bool:
-    """Whether a quote may begin or end before text[place]: not within a word, a number, a compound with hyphens, or
-    before the apostrophe of can't, or before a combining mark; anywhere in scripts without spaces."""
-    before = text[max(0, place - _AROUND) : place].translate(_INVISIBLE)
-    after = text[place : place + _AROUND].translate(_INVISIBLE)
-    if not before or not after:
-        return True
-    left, right = before[-1], after[0]
-    if left.isspace() and right.isspace():
-        return True
-    if (is_mark(right) and not _SPACELESS.match(right)) or "\u200d" in (left, right) or right in _VOICED:
-        return left.isspace()
-    if _SPACELESS.match(left) or _SPACELESS.match(right):
-        return True
-    if is_word(left):
-        if is_word(right):
-            return False
-        return not _goes_on(left, right, after[1:2]) and not _HYPHEN_LINE_END.match(left + after)
-    if is_word(right):
-        return not _goes_on(before[-2:-1], left, right, begins=True) and not (
-            is_letter(right) and _LINE_END_HYPHEN.search(before)
-        )
-    return True
-
-
-def _within_ascii_word(text: str, place: int) -> bool:
-    """What most cut passages are told by, quickly."""
-    around = text[place - 1 : place + 1] if place else ""
-    return len(around) == 2 and around.isascii() and around.isalnum()
-
-
-def _goes_on(left: str, joint: str, right: str, begins: bool = False) -> bool:
-    """Whether a word or number goes on over the character between two others. `begins`: the quote would begin after
-    the joint; what begins after an apostrophe, as in l'homme, is a word."""
-    numbers = left.isdecimal() and right.isdecimal()
-    if joint in HYPHENS and left and right:
-        return (is_word(left) and is_word(right)) or (begins and right.isdecimal())
-    if joint in _WITHIN_NUMBERS + _NUMBER_SPACES + DASHES and numbers:
-        return True
-    if joint in _APOSTROPHES:
-        return not begins and bool(left and right) and is_letter(left) and is_letter(right)
-    if begins and right.isdecimal():
-        return joint in _SIGNS or (joint == "." and not is_word(left or " "))
-    return False
-
-
-def _next_start(text: str, start: int, begins: bool) -> int:
-    """From where on the quote may begin again after a cut passage: within a word it does not."""
-    if begins:
-        return start + 1
-    following = _WHERE_WORDS_MAY_BEGIN.search(text, start + 1)
-    return following.start() if following else len(text)

@@ -186,7 +186,7 @@ def _one_space(gap: str, left: str, right: str) -> set[str]:
     """With every run of white space as one space; where words have no spaces, a line break may also be nothing."""
     visible = _without(gap, ZERO_WIDTH)
     forms = {re.sub(r"\s+", " ", visible)}
-    if "\n" in visible and _JOINED.match(left) and _JOINED.match(right):
+    if "\n" in visible and (_JOINED.match(left) or _JOINED.match(right)):
         forms.add(re.sub(r"\s+", lambda run: "" if "\n" in run[0] else " ", visible))
     return forms
 
