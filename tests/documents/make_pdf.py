@@ -1,8 +1,13 @@
 """PDFs for tests: of plain operators, where the exact way of drawing matters, and of fpdf2, as users make them."""
 
+import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from PIL import Image
+
+from programs.documents.readers.pdf import page_image
 
 WIDTH, HEIGHT = 595, 842  # A4, in points
 
@@ -32,10 +37,12 @@ class Raw:
     images: dict[str, int] = field(default_factory=dict)
     catalogue: str = ""
     trailer: str = ""
+    resources: str = ""
 
     def __post_init__(self) -> None:
         self.font("F1", "/Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding")
         self.font("F2", "/Subtype /Type1 /BaseFont /Helvetica-Bold /Encoding /WinAnsiEncoding")
+        self.font("F3", "/Subtype /Type1 /BaseFont /Courier /Encoding /WinAnsiEncoding")
 
     def add(self, body: str | bytes) -> int:
         self.objects.append(body.encode("latin-1") if isinstance(body, str) else body)
@@ -61,7 +68,7 @@ class Raw:
         content = self.stream(operators.encode("latin-1"))
         fonts = " ".join(f"/{name} {number} 0 R" for name, number in self.fonts.items())
         images = " ".join(f"/{name} {number} 0 R" for name, number in self.images.items())
-        resources = f"/Resources << /Font << {fonts} >> /XObject << {images} >> >>"
+        resources = f"/Resources << /Font << {fonts} >> /XObject << {images} >> {self.resources} >>"
         page = self.add(
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width} {height}] {resources} /Contents {content} 0 R "
             f"{entries} >>"
@@ -92,3 +99,9 @@ def raw_pdf(*pages: str) -> bytes:
     for operators in pages:
         made.page(operators)
     return made.bytes
+
+
+def page_picture(content: bytes) -> bytes:
+    """The grey samples of a PDF's first page at one pixel a point: what a scanner would make of it."""
+    image = Image.open(io.BytesIO(page_image(content, 1, dpi=72))).convert("L").resize((WIDTH, HEIGHT))
+    return image.tobytes()

@@ -32,6 +32,7 @@ PICTURE = 0.05  # of the page: smaller images are logos and rules
 BACKGROUND = 0.5  # of the page
 DRAWN_SHAPES = 10  # a page without text that has fewer is blank: a frame, a rule
 DRAWN_LETTERS = 500
+MOST_IN_LIGATURE = 4  # letters
 HIDDEN_TEXT = 10_000  # characters of it that a remark keeps
 
 
@@ -147,7 +148,8 @@ def _hidden(content: PageContent, hidden: NDArray[Any], number: int) -> Iterable
 
 
 def _once(content: PageContent) -> NDArray[np.bool_]:
-    """Characters without those that are drawn again in the same place, to look bold or to throw a shadow."""
+    """Characters without those that are drawn again in the same place, to look bold or to throw a shadow. The letters
+    of one ligature, neighbours in one object, are no such twins."""
     kept = np.ones(len(content.codes), bool)
     x, y = content.origin.T
     near = 0.12 * content.sizes
@@ -159,6 +161,7 @@ def _once(content: PageContent) -> NDArray[np.bool_]:
             (content.codes[first] == content.codes[second])
             & (np.abs(x[first] - x[second]) < near[first])
             & (np.abs(y[first] - y[second]) < near[first])
+            & ((content.drawn[first] != content.drawn[second]) | (np.abs(first - second) > MOST_IN_LIGATURE))
         )
         kept[np.maximum(first[twice], second[twice])] = False
     return kept

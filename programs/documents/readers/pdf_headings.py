@@ -84,6 +84,7 @@ def _by_size(text: str, lines: Sequence[Placed]) -> list[Heading]:
         for line in lines
         if line.end - line.start <= LONGEST
         and pages[text[line.start : line.end]] <= OFTEN
+        and line.alone
         and any(letter.isalpha() for letter in text[line.start : line.end])
         and (line.size >= 1.15 * body or (bold_tells and _bold_heading(text, line, body)))
     ]
@@ -94,13 +95,19 @@ def _by_size(text: str, lines: Sequence[Placed]) -> list[Heading]:
     for line in chosen:
         level = min(sizes.index(round(line.size)) + 1, LEVELS)
         before = made[-1] if made else None
-        if before and before[0].page == line.page and before[1].level == level and line.start - before[1].end <= 1:
+        if before and _goes_on(before[0], line):
             made[-1] = line, Heading(level, before[1].start, line.end)  # a heading of two lines
         else:
             made.append((line, Heading(level, line.start, line.end)))
     return [heading for _, heading in made]
 
 
+def _goes_on(above: Placed, below: Placed) -> bool:
+    """Whether two headings are lines of one."""
+    near = above.page == below.page and below.start - above.end <= 1
+    return near and above.bold == below.bold and abs(above.size - below.size) < 0.2
+
+
 def _bold_heading(text: str, line: Placed, body: float) -> bool:
     said = text[line.start : line.end]
-    return line.bold and line.alone and line.size >= 0.95 * body and len(said) <= 100 and said[-1] not in ".,;:"
+    return line.bold and line.size >= 0.95 * body and len(said) <= 100 and said[-1] not in ".,;:"

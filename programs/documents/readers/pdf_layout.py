@@ -67,11 +67,7 @@ def layout(content: PageContent, typed: Sequence[Typed] = ()) -> Layout:
     for number, chosen in enumerate(runs or [np.zeros(0, np.int64)]):
         segments = _segments(content, chosen, float(angles[chosen[0]])) if len(chosen) else []
         if not number:
-            nothing = np.zeros(0, np.int64)
-            segments += [
-                Segment(nothing, each.left, each.right, each.base, each.size, len(segments) + place, each.text)
-                for place, each in enumerate(typed)
-            ]
+            segments += [_placed(each, segments) for each in typed]
         direction = _direction(content, segments)
         if direction.unturned:
             made.doubts.append(UNTURNED)
@@ -84,6 +80,16 @@ def layout(content: PageContent, typed: Sequence[Typed] = ()) -> Layout:
         made.notes.append(TURNED)
     made.doubts = sorted(set(made.doubts))
     return made
+
+
+def _placed(typed: Typed, segments: Sequence[Segment]) -> Segment:
+    """Typed text as if it had been drawn right after what stands before it."""
+    line = [s for s in segments if abs(s.base - typed.base) < 0.5 * typed.size and s.left < typed.left]
+    above = [s for s in segments if s.base < typed.base]
+    before = max(line or above, key=lambda segment: (segment.base, segment.left), default=None)
+    order = before.order + 0.5 if before else -1.0
+    nothing = np.zeros(0, np.int64)
+    return Segment(nothing, typed.left, typed.right, typed.base, typed.size, order, typed.text)
 
 
 def _directions(content: PageContent) -> NDArray[np.float64]:
@@ -199,8 +205,9 @@ def _direction(content: PageContent, segments: Sequence[Segment]) -> Direction:
 
 
 def _overlapping(segments: list[Segment]) -> bool:
-    """Whether several segments cover others."""
-    if len(segments) > 3_000:
+    """Whether several segments cover others; single letters may, as in a logo."""
+    segments = [segment for segment in segments if len(segment.text) >= 5]
+    if not 2 <= len(segments) <= 3_000:
         return False
     box = np.array([(s.left, s.base - 0.6 * s.size, s.right, s.base) for s in segments])
     width = np.minimum(box[:, None, 2], box[None, :, 2]) - np.maximum(box[:, None, 0], box[None, :, 0])

@@ -36,6 +36,9 @@ def _unlocked(content: bytes, name: str, passwords: Sequence[str]) -> pdfium.Pdf
     for password in (None, *passwords):
         try:
             pdf = pdfium.PdfDocument(content, password=password)
+            if raw.FPDF_GetSecurityHandlerRevision(pdf.raw) < 0 and _encryption_damaged(content):
+                pdf.close()  # pdfium takes a file whose encryption dictionary is gone for one that has none
+                break
             if pdf.get_formtype() != raw.FORMTYPE_NONE:
                 pdf.init_forms()
             return pdf

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NARROWEST = 3.0  # points that must be free from top to bottom between two columns
+SHORT = 8  # characters: lines of values, not of words
 DEPTH = 5  # of columns inside columns
 ORDER = "the order of its columns or tables is uncertain"
 
@@ -24,7 +25,7 @@ class Segment:
     right: float
     base: float
     size: float
-    order: int
+    order: float
     text: str
 
 
@@ -139,27 +140,26 @@ def _parallel(
         place = sum((segment.left + segment.right) / 2 > middle for middle in middles)
         columns.setdefault(place, []).append(segment)
     parts = [_visual(columns[place], rtl) for place in sorted(columns, reverse=rtl)]
-    place_of = {segment.order: place for place in columns for segment in columns[place]}
-    sequence = [place for place, _ in groupby(place_of[order] for order in sorted(place_of))]
+    drawn = sorted(
+        ((segment.order, place, segment) for place in columns for segment in columns[place]), key=lambda each: each[0]
+    )
+    blocks = [[segment for *_, segment in run] for _, run in groupby(drawn, key=lambda each: each[1])]
     fewest = min(len(part) for part in parts)
     if len(parts) < 2 or fewest < 2 or depth >= DEPTH:
-        return _table(segments, rtl, doubts)
+        return _table(segments, rtl)
     prose = all(_is_prose(part) for part in parts)
-    drawn_by_column = len(sequence) == len(parts)
-    short = any(np.mean([_length(row) for row in part]) < 12 for part in parts)
-    if drawn_by_column:
-        one_after_another = prose or not short or fewest < 3 or not _aligned(parts)
-    else:
-        one_after_another = prose and len(sequence) > fewest and _continues(parts)
-        if prose and not one_after_another and len(sequence) > fewest:
-            doubts.append(ORDER)
-    if not one_after_another:
-        return _table(segments, rtl, doubts, by_row=drawn_by_column)
-    return [
-        row
-        for place in sorted(columns, reverse=rtl)
-        for row in reading_order(columns[place], rtl, height, doubts, depth + 1)
-    ]
+    by_column = len(blocks) == len(parts)
+    values = any(np.mean([_length(row) for row in part]) < SHORT for part in parts)
+    if by_column and not prose and values and _aligned(parts):
+        return _visual(segments, rtl)  # a table that was drawn column by column
+    if by_column or (prose and len(blocks) <= fewest):
+        return [row for block in blocks for row in reading_order(block, rtl, height, doubts, depth + 1)]
+    if prose and _continues(parts):
+        ordered = [columns[place] for place in sorted(columns, reverse=rtl)]
+        return [row for column in ordered for row in reading_order(column, rtl, height, doubts, depth + 1)]
+    if prose:
+        doubts.append(ORDER)
+    return _table(segments, rtl)
 
 
 def _length(row: Row) -> int:
@@ -199,7 +199,7 @@ def _continues(parts: list[list[Row]]) -> bool:
     return going_on >= 0.25 * len(pairs)
 
 
-def _table(segments: list[Segment], rtl: bool, doubts: list[str], by_row: bool = False) -> list[Row]:
+def _table(segments: list[Segment], rtl: bool) -> list[Row]:
     """Cells in the order of drawing where that is row by row, so that a cell of several lines stays together; else the
     lines as they stand."""
     rows: list[Row] = []
@@ -212,7 +212,7 @@ def _table(segments: list[Segment], rtl: bool, doubts: list[str], by_row: bool =
             onward = segment.right <= before.left + 1 if rtl else segment.left >= before.right - 1
             if fall > 0.5 * segment.size:
                 rows.append(Row([segment]))
-            elif onward and not by_row:
+            elif onward:
                 rows[-1].segments.append(segment)
             else:
                 return _visual(segments, rtl)

@@ -18,6 +18,7 @@ from programs.documents.readers.pdf_chars import INVISIBLE_MODES, Drawn, PageCon
 
 SMALLEST = 1.0  # points; smaller text is a dot to the eye
 SCANNED = 0.5  # the share of a page that its image covers, from which on invisible text is taken for its OCR layer
+STRIP = 0.02  # of a page; some scanners cut pages into strips
 CONTRAST = 8  # of 255; less is not seen on paper or screen
 PIXELS = 4_000_000
 MOST_COVERS = 5_000
@@ -49,12 +50,13 @@ def visibility(page: pdfium.PdfPage, content: PageContent) -> Visibility:
         return Visibility(hidden, False)
     modes = np.array([drawn.mode for drawn in content.objects])[content.drawn]
     invisible = np.isin(modes, INVISIBLE_MODES)
-    ocr = bool(invisible.any()) and content.pictured >= SCANNED and (~invisible).sum() <= 0.25 * invisible.sum()
+    layer = invisible | _below_images(content)
+    ocr = bool(layer.any()) and content.pictured >= SCANNED and (~layer).sum() <= 0.25 * layer.sum()
     hidden[content.sizes < SMALLEST] = TINY
     hidden[_outside(content)] = OUTSIDE
     if not ocr:
         hidden[invisible] = INVISIBLE
-    _look(page, content, hidden, invisible if ocr else None)
+    _look(page, content, hidden, layer if ocr else None)
     return Visibility(hidden, ocr)
 
 
@@ -63,6 +65,17 @@ def _outside(content: PageContent) -> NDArray[np.bool_]:
     left, top, right, bottom = content.boxes.T
     x, y = (left + right) / 2, (top + bottom) / 2
     return (x < 0) | (y < 0) | (x > content.width) | (y > content.height)
+
+
+def _below_images(content: PageContent) -> NDArray[np.bool_]:
+    """Characters over which the page draws an image of some size: how other programs lay text under a scan."""
+    below = np.zeros(len(content.codes), bool)
+    (x, y), orders = content.boxes.reshape(-1, 2, 2).mean(axis=1).T, content.orders
+    sizes = (content.images[:, 3] - content.images[:, 1]) * (content.images[:, 4] - content.images[:, 2])
+    large = content.images[sizes >= STRIP * content.width * content.height]
+    for order, left, top, right, bottom, _ in large:
+        below |= (orders < order) & (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+    return below
 
 
 def _look(page: pdfium.PdfPage, content: PageContent, hidden: NDArray[Any], ocr: NDArray[np.bool_] | None) -> None:
