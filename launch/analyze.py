@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -116,10 +117,11 @@ def _run(job: Job, planned: Sequence[Planned], url: str, concurrency: int, patie
         asker = Asker(backend, job.budget, job.spec.settings.temperature, Cancellation())
         runner = Runner(asker, concurrency, patience, lambda sentence: bar.console.print(visible(sentence)))
         task = bar.add_task("", total=sum(each.asks for each in planned), spent="")
-        cost = Cost()
+        began, cost = time.monotonic(), Cost()
         for outcome in job.run(runner):
             cost += outcome.answer.cost if outcome.answer else Cost()
-            bar.update(task, advance=1, spent=_spent(cost))
+            rate = cost.completion_tokens / (time.monotonic() - began)
+            bar.update(task, advance=1, spent=f"{_spent(cost)}, {rate:,.0f} tokens/s")
             _say_failed(outcome, bar.console)
 
 
@@ -174,7 +176,6 @@ def _columns() -> Sequence[Any]:
         TextColumn("{task.completed} of {task.total} asked"),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[spent]}"),
-        TextColumn("{task.speed:.2f}/s"),
         TimeRemainingColumn(),
     )
 

@@ -228,10 +228,10 @@ def _answer(result: Result, value: Any, state: State, cost: Cost) -> Answer:
 
 
 def _distinct(citations: Sequence[Citation]) -> tuple[Citation, ...]:
-    """Each place once, in order; quotes that are nowhere by their words."""
+    """Each verified place once, and each other quote once, in order."""
     seen: dict[object, Citation] = {}
     for citation in citations:
-        seen.setdefault((citation.start, citation.end) if citation.start is not None else citation.quote, citation)
+        seen.setdefault((citation.start, citation.end) if citation.verified else citation.quote, citation)
     return tuple(seen.values())
 
 

@@ -79,8 +79,8 @@ class Job:
         """Make the job, or go on with the one that the folder holds, with what `given` says differently."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            ours = {SPEC, JOURNAL, LOCK}
-            if not (folder / SPEC).exists() and any(path.name not in ours for path in folder.iterdir()):
+            others = [path for path in folder.iterdir() if not path.name.startswith((JOURNAL, LOCK))]
+            if others and not (folder / SPEC).exists():
                 raise ProgramError(f"The folder {str(folder)!r} is not empty and holds no job: give another --out.")
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:

@@ -150,7 +150,8 @@ def test_a_long_document_is_asked_part_by_part_and_joined(folder, tmp_path):
 def test_a_part_that_failed_keeps_its_document_open_and_is_asked_again_alone(folder, tmp_path):
     (folder / "a.txt").write_text("\n\n".join(f"paragraph {n} " + "word " * 50 for n in range(100)))
     results = run(tmp_path / "out", spec(folder, "one?", part_tokens=1000), Asked(lambda unit: unit.part.number == 3))
-    assert [row.failure for row in results.rows if not row.answer] == ["part 3 of 6: The server failed."]
+    (failure,) = [row.failure for row in results.rows if not row.answer]
+    assert failure.startswith("part 3 of ") and failure.endswith(": The server failed.")
     second = Asked()
     run(tmp_path / "out", Spec(), second)
     assert len(second.units) == 2 and second.units[1].parts
