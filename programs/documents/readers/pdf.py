@@ -17,10 +17,11 @@ import pypdfium2 as pdfium
 from numpy.typing import NDArray
 
 from programs.documents.document import Document, Page, ReadError, Remark
-from programs.documents.readers.pdf_chars import LOCK, MOST_CHARACTERS, UNKNOWN, PageContent, displayed, read_page
+from programs.documents.readers.pdf_chars import LOCK, MOST_CHARACTERS, UNKNOWN, PageContent, read_page
 from programs.documents.readers.pdf_forms import Said, annotations
 from programs.documents.readers.pdf_headings import Bookmark, Placed, headings
 from programs.documents.readers.pdf_layout import Layout, Typed, layout
+from programs.documents.readers.pdf_objects import displayed
 from programs.documents.readers.pdf_open import open_pdf
 from programs.documents.readers.pdf_visible import visibility
 

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Sequence
 
 _PAIRS = (("(", ")"), ("[", "]"), ("{", "}"), ("«", "»"))
 _LAM = "\u0644"
+_RTL = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
 _RTL_WORD = re.compile("[\u05d0-\u05ea\u0620-\u064a]+")
 _FINALS = "\u05da\u05dd\u05df\u05e3\u05e5\u0629\u0649"  # the five final letters of Hebrew, ta marbuta, alif maqsura
 _ARTICLE = "\u0627\u0644"
 
 
 def has_rtl(text: str) -> bool:
-    return any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
+    return _RTL.search(text) is not None
 
 
 def is_rtl(text: str) -> bool:

@@ -140,11 +140,15 @@ def _segments(content: PageContent, chosen: NDArray[np.int64], angle: float) -> 
         large = size[part] >= 0.75 * size[part].max()
         found.append(
             Segment(
-                chosen[part], left[part].min(), right[part].max(), float(np.median(base[part][large])),
-                float(np.median(size[part][large])), order, "".join(letters),
+                chosen[part], left[part].min(), right[part].max(), _middle(base[part][large]),
+                _middle(size[part][large]), order, "".join(letters),
             )
         )  # fmt: skip
     return found
+
+
+def _middle(values: NDArray[np.float64]) -> float:
+    return float(np.sort(values)[len(values) // 2])
 
 
 def _rtl_codes(codes: NDArray[np.int32]) -> NDArray[np.bool_]:

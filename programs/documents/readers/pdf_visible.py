@@ -14,7 +14,8 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 from numpy.typing import NDArray
 
-from programs.documents.readers.pdf_chars import INVISIBLE_MODES, Drawn, PageContent
+from programs.documents.readers.pdf_chars import PageContent
+from programs.documents.readers.pdf_objects import INVISIBLE_MODES, Drawn
 
 SMALLEST = 1.0  # points; smaller text is a dot to the eye
 SCANNED = 0.5  # the share of a page that its image covers, from which on invisible text is taken for its OCR layer
@@ -80,6 +81,8 @@ def _below_images(content: PageContent) -> NDArray[np.bool_]:
 
 def _look(page: pdfium.PdfPage, content: PageContent, hidden: NDArray[Any], ocr: NDArray[np.bool_] | None) -> None:
     """Names in `hidden` what a picture of the page does not show; `ocr`: the characters of an OCR layer."""
+    if _is_plain(content):
+        return
     scale = min(SHARPNESS, (PIXELS / max(content.width * content.height, 1.0)) ** 0.5)
     if scale < 0.5 or len(content.shapes) + len(content.images) > 50_000:
         return
@@ -108,6 +111,21 @@ def _look(page: pdfium.PdfPage, content: PageContent, hidden: NDArray[Any], ocr:
         else:
             drawn = content.objects[content.drawn[start]]
             hidden[start:end] = _why(content, drawn, boxes[number] / scale, ground, number in uniform)
+
+
+def _is_plain(content: PageContent) -> bool:
+    """Dark letters and nothing else, unclipped and in no layer: nothing that could hide one. Most pages of books."""
+    return not len(content.shapes) and not len(content.images) and all(map(_is_dark, content.objects))
+
+
+def _is_dark(drawn: Drawn) -> bool:
+    return (
+        drawn.mode == 0
+        and max(drawn.colour[:3]) < 128
+        and drawn.colour[3] == 255
+        and raw.FPDFPageObj_CountMarks(drawn.handle) <= 0
+        and raw.FPDFClipPath_CountPaths(raw.FPDFPageObj_GetClipPath(drawn.handle)) <= 0
+    )
 
 
 def _tells(content: PageContent, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
