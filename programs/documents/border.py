@@ -15,7 +15,10 @@ _LINE_END_HYPHEN = re.compile(rf"\w[{HYPHENS}{SOFT}][^\S\n]*\n\s*\Z")
 _HYPHEN_LINE_END = re.compile(rf"[{HYPHENS}{SOFT}][^\S\n]*\n\s*\w")
 _APOSTROPHES = "'\u2019\u02bc"
 _WITHIN_NUMBERS = ".,:/\u066b\u066c" + _APOSTROPHES
-_NUMBER_SPACES = "\u00a0\u2009\u202f"
+_NUMBER_SPACES = "[\u00a0\u2009\u202f]"  # 10 000: before three digits, they are part of the number
+_GROUP = re.compile(r"\d{3}(?!\d)")
+_GROUPED = re.compile(rf"\d{_NUMBER_SPACES}\Z")
+_SPACED_GROUP = re.compile(rf"{_NUMBER_SPACES}\d{{3}}(?!\d)")
 _SIGNS = "-+\u00b1\u2010\u2011\u2012\u2013\u2212"
 _VOICED = "\u3099\u309a"  # they make another kana of the one before
 _AROUND = 48  # characters in which a border's neighbours are looked for
@@ -35,6 +38,8 @@ def is_border(text: str, place: int) -> bool:
         return left.isspace()
     if _SPACELESS.match(left) or _SPACELESS.match(right):
         return True
+    if (_GROUPED.search(before) and _GROUP.match(after)) or (left.isdecimal() and _SPACED_GROUP.match(after)):
+        return False
     if is_word(left):
         if is_word(right):
             return False
@@ -58,7 +63,7 @@ def _goes_on(left: str, joint: str, right: str, begins: bool = False) -> bool:
     numbers = left.isdecimal() and right.isdecimal()
     if joint in HYPHENS and left and right:
         return (is_word(left) and is_word(right)) or (begins and right.isdecimal())
-    if joint in _WITHIN_NUMBERS + _NUMBER_SPACES + DASHES and numbers:
+    if joint in _WITHIN_NUMBERS + DASHES and numbers:
         return True
     if joint in _APOSTROPHES:
         return not begins and bool(left and right) and is_letter(left) and is_letter(right)

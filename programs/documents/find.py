@@ -21,7 +21,7 @@ MOST_PLACES = 1000
 WORK = 2_000_000  # spent on passages that turn out to be cut or not to match: their characters, and
 TRY = 64  # for each of them, or
 LOOK_AROUND = 500  # where its neighbours do not tell at once
-LOOKED_THROUGH = 100_000  # characters compared one by one
+LOOKED_THROUGH = 200_000  # characters compared one by one
 FEWEST_TRIES = 4  # passages compared at least, however long
 ONLY_LETTERS = "its letters stand there, but not as these words and signs"
 NOT_WHOLE = "so long that only its beginning was compared"
@@ -154,7 +154,7 @@ def _folded(source: Skeleton, quote: Skeleton) -> tuple[list[_Passage], tuple[in
         work -= LOOK_AROUND
         if bare and not (is_border(source.text, start) and is_border(source.text, end)):
             continue
-        looked -= len(quote)
+        looked -= len(quote.text) + end - start
         tries += 1
         passage = _passage(source, place, quote)
         if passage and is_border(source.text, passage.start) and is_border(source.text, passage.end):

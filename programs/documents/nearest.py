@@ -81,8 +81,8 @@ class Nearest:
         aligned = []
         for start, end in places:
             words = _tokens(self.source.text, *self._whole_words(start, end))
-            pieces = _aligned(said, words[: 2 * MOST_WORDS])
-            aligned.append(pieces if known else _trimmed(_trimmed(pieces)[::-1], backwards=True)[::-1])
+            align = _aligned if known else _narrowed
+            aligned.append(align(said, words[: 2 * MOST_WORDS]))
         best = max(aligned, key=_shared, default=None)
         if not best or (not known and _shared(best) < max(1, LEAST_SHARED * _letters(said))):
             return None
@@ -193,24 +193,38 @@ def _aligned(said: list[_Token], words: list[_Token]) -> list[_Piece]:
     return found
 
 
-def _trimmed(aligned: list[_Piece], backwards: bool = False) -> list[_Piece]:
-    """From the first shared words on that are not outweighed by the source's own words before the next shared ones; of
-    the source's words before them as many as the quote has there, if few."""
-    shared = [place for place, piece in enumerate(aligned) if piece.side == "both"]
+def _narrowed(said: list[_Token], words: list[_Token]) -> list[_Piece]:
+    """Aligned without the words at the window's ends, some of which the quote shares by chance."""
+    wide = _aligned(said, words)
+    shared = [place for place, piece in enumerate(wide) if piece.side == "both"]
     if not shared:
-        return aligned
-    begin = shared[0]
+        return wide
+    first, last = _outermost(wide, shared), _outermost(wide, shared[::-1])
+    if first > last:
+        first = last = max(shared, key=lambda place: _letters(wide[place].said))
+    start = sum(len(piece.words) for piece in wide[:first])
+    end = start + sum(len(piece.words) for piece in wide[first : last + 1])
+    before = sum(len(piece.said) for piece in wide[:first])
+    behind = sum(len(piece.said) for piece in wide[last + 1 :])
+    near = _aligned(said, words[max(0, start - before) : end + behind])
+    shared = [place for place, piece in enumerate(near) if piece.side == "both"] or [0]
+    return [*_edge(near[: shared[0]]), *near[shared[0] : shared[-1] + 1], *_edge(near[shared[-1] + 1 :])]
+
+
+def _outermost(aligned: list[_Piece], shared: list[int]) -> int:
+    """The first of the shared pieces that is not far from the next, for so few words."""
     for place, following in pairwise(shared):
-        between = sum(_letters(piece.words) for piece in aligned[place + 1 : following])
-        if _letters(aligned[place].said) >= between:
-            break
-        begin = following
-    before = [_Piece("quote", piece.said, ()) for piece in aligned[:begin] if piece.said]
-    room = sum(len(piece.said) for piece in before)
-    beside = next((piece.words for piece in aligned[max(0, begin - 2) : begin] if piece.side == "source"), ())
-    if 0 < room <= MOST_REPLACED and beside:
-        before.append(_Piece("source", (), beside[:room] if backwards else beside[-room:]))
-    return before + aligned[begin:]
+        between = aligned[min(place, following) + 1 : max(place, following)]
+        inserted = sum(_letters(piece.words) - _letters(piece.said) for piece in between)
+        if 2 * _letters(aligned[place].said) >= inserted:
+            return place
+    return shared[-1]
+
+
+def _edge(pieces: list[_Piece]) -> list[_Piece]:
+    """The source's words only where the quote has a few others in their place."""
+    mine = sum(len(piece.said) for piece in pieces)
+    return [piece for piece in pieces if piece.side == "quote" or 0 < mine <= MOST_REPLACED]
 
 
 def _near(quote: str, text: str, aligned: list[_Piece], whole: bool) -> Near | None:
