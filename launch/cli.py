@@ -220,6 +220,24 @@ def analyze(
 
 
 @app.command()
+def support(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The documents to answer from.")],
+    question: Annotated[
+        list[str] | None,
+        typer.Option("--question", "-q", help="A turn of the conversation; may be repeated (default: what is typed)."),
+    ] = None,
+    effort: Annotated[GraphEffort, typer.Option(help="How deep to think about each turn.")] = "none",
+    password: Annotated[list[str] | None, typer.Option(help="Of a locked PDF; tried on each, never stored.")] = None,
+    server: OnServer = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a turn.")] = False,
+) -> None:
+    """Answer questions about a folder of documents, turn by turn, each with its sources."""
+    from launch.support import support as run
+
+    raise typer.Exit(run(folder, question or [], effort, password or [], server, as_json))
+
+
+@app.command()
 def doctor(
     folder: Annotated[Path | None, typer.Argument(help="A checkpoint: say what would serve it.")] = None,
     as_json: AsJson = False,
