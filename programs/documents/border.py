@@ -27,8 +27,8 @@ _AROUND = 48  # characters in which a border's neighbours are looked for
 def is_border(text: str, place: int) -> bool:
     """Whether a quote may begin or end before text[place]: not within a word, a number, a compound with hyphens, or
     before the apostrophe of can't, or before a combining mark; anywhere in scripts without spaces."""
-    before = text[max(0, place - _AROUND) : place].translate(_INVISIBLE)
-    after = text[place : place + _AROUND].translate(_INVISIBLE)
+    all_before, all_after = text[max(0, place - _AROUND) : place], text[place : place + _AROUND]
+    before, after = all_before.translate(_INVISIBLE), all_after.translate(_INVISIBLE)
     if not before or not after:
         return True
     left, right = before[-1], after[0]
@@ -43,10 +43,10 @@ def is_border(text: str, place: int) -> bool:
     if is_word(left):
         if is_word(right):
             return False
-        return not _goes_on(left, right, after[1:2]) and not _HYPHEN_LINE_END.match(left + after)
+        return not _goes_on(left, right, after[1:2]) and not _HYPHEN_LINE_END.match(all_after)
     if is_word(right):
         return not _goes_on(before[-2:-1], left, right, begins=True) and not (
-            is_letter(right) and _LINE_END_HYPHEN.search(before)
+            is_letter(right) and _LINE_END_HYPHEN.search(all_before)
         )
     return True
 

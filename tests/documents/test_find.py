@@ -216,6 +216,8 @@ def test_rules_are_named_together() -> None:
         ("the area 10² is", "the area 10"),
         ("a non-refundable deposit", "refundable deposit"),
         ("a non-\nrefundable deposit", "refundable deposit"),
+        ("a non\u00ad\nrefundable deposit", "refundable deposit"),
+        ("a non\u00adrefundable deposit", "refundable deposit"),
         ("you can't sublet", "you can"),
         ("they are unlawful acts", "lawful acts"),
         ("the cafe\u0301", "the cafe"),
