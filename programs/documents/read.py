@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import count
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
@@ -90,19 +91,21 @@ def _names(found: dict[Path, tuple[str, ...]]) -> list[str]:
     """A name for each file, no two equal."""
     lengths = {path: len(parts) for path, parts in found.items()}
     while True:
-        names = {path: NOT_IN_NAMES.sub("\ufffd", "/".join(path.parts[-lengths[path] :])) for path in found}
-        counted = Counter(names.values())
-        twice = [path for path, name in names.items() if counted[name] > 1 and lengths[path] < len(path.parts)]
+        counted = Counter(path.parts[-lengths[path] :] for path in found)
+        twice = [path for path in found if counted[path.parts[-lengths[path] :]] > 1]
         if not twice:
             break
-        for path in twice:
+        for path in twice:  # two paths differ, so this ends
             lengths[path] += 1
-    numbered: Counter[str] = Counter()
-    unique = []
-    for name in names.values():  # names that differ in what may not stand in them, only
-        numbered[name] += 1
-        unique.append(name if numbered[name] == 1 else f"{name} ({numbered[name]})")
-    return unique
+    unique: dict[str, None] = {}
+    for path in found:
+        name = shown = NOT_IN_NAMES.sub("\ufffd", "/".join(path.parts[-lengths[path] :]))
+        for number in count(2):  # some may differ only in what may not stand in a name
+            if shown not in unique:
+                break
+            shown = f"{name} ({number})"
+        unique[shown] = None
+    return list(unique)
 
 
 def read_file(path: Path, name: str, passwords: Sequence[str] = ()) -> Document:
@@ -234,9 +237,11 @@ class _Reader:
 
     def _start(self) -> None:
         ours, theirs = Pipe()
-        root = Path(programs.__file__).parents[1]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
-        # -P: a folder of documents may hold an email.py, which must not be what Python imports.
+        # A folder of documents may hold an email.py, which must not be what Python imports: -P keeps the current folder
+        # out of the path, and an empty entry would bring it back.
+        own = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        path = [str(Path(programs.__file__).parents[1]), *(entry for entry in own if os.path.isabs(entry))]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
         command = [sys.executable, "-P", "-m", PROCESS, str(theirs.fileno())]
         with tempfile.TemporaryFile() as said, theirs:
             self._process = subprocess.Popen(

@@ -37,14 +37,14 @@ class Told:
 def rewrite(root: Element, styles: DocxStyles, numbers: DocxNumbers, told: Told) -> None:
     """Changes `root` in place and adds to `told`."""
     _choose_alternatives(root)
-    hidden = _survey(root, styles, numbers, told)
+    left_out = _survey(root, styles, numbers, told)
     floating: dict[Element, list[Element]] = {}  # text boxes on their way to the paragraph that holds them
     for parent in reversed(list(root.iter())):
         kept: list[Element] = []
         for each in parent:
             name = name_of(each)
             boxes = floating.pop(each, [])
-            if name in DELETED or name in DROPPED or each in hidden:
+            if name in DROPPED or each in left_out:
                 continue
             if name in DRAWINGS:
                 boxes = [block for box in each.iter() if name_of(box) == "w:txbxContent" for block in box]
@@ -80,8 +80,9 @@ def _choose_alternatives(root: Element) -> None:
 
 
 def _survey(root: Element, styles: DocxStyles, numbers: DocxNumbers, told: Told) -> set[Element]:
-    """The runs that cannot be seen. Counts on the way what the part holds, and makes headings and numbers plain."""
-    hidden: set[Element] = set()
+    """What is deleted, and the runs that cannot be seen. Counts on the way what the part holds, and makes
+    headings and numbers plain."""
+    left_out: set[Element] = set()
     around: dict[Element, Seen] = {root: styles.page(root)}
     gone: set[Element] = set()  # what is deleted, and everything in it
     for parent in root.iter():
@@ -94,8 +95,9 @@ def _survey(root: Element, styles: DocxStyles, numbers: DocxNumbers, told: Told)
         for each in parent:
             name = name_of(each)
             around[each] = here = styles.seen(each, name, seen)
-            is_gone = parent in gone or name in DELETED
-            if is_gone:
+            if _is_deleted(each, name, name_of(parent)):
+                left_out.add(each)
+            if is_gone := parent in gone or each in left_out:
                 gone.add(each)
             if name in INSERTED | DELETED and name_of(parent) != "w:rPr":
                 told.insertions += name in INSERTED
@@ -105,10 +107,19 @@ def _survey(root: Element, styles: DocxStyles, numbers: DocxNumbers, told: Told)
                 if name in UNREAD:
                     told.unread[UNREAD[name]] += 1
                 if name == "w:r" and here.why_hidden:
-                    hidden.add(each)
+                    left_out.add(each)
                     if text := "".join(one.text or "" for one in each.iter() if name_of(one) == "w:t"):
                         told.hidden.setdefault(here.why_hidden, []).append(text)
-    return hidden
+    return left_out
+
+
+def _is_deleted(element: Element, name: str, parent: str) -> bool:
+    """Whether a tracked change takes it away: runs, a row or a cell. The mark of a paragraph is left to mammoth."""
+    if name in DELETED:
+        return parent not in ("w:rPr", "w:trPr")
+    if name == "w:tr":
+        return child(element, "w:trPr", "w:del") is not None
+    return name == "w:tc" and child(element, "w:tcPr", "w:cellDel") is not None
 
 
 def _make_plain(paragraph: Element, styles: DocxStyles, numbers: DocxNumbers) -> None:

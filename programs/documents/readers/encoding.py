@@ -47,10 +47,11 @@ LATIN = re.compile(
     r"cp(125[0478]|437|85[0285]|775|86[0135]|037|500|1026|1140|273)|mac_(?!cyr|greek).*|hp_.*"
     r"|iso8859_(1|2|3|4|9|1[03-6])|latin_1"
 )
+CAPITALS = "".join(letter for letter in map(chr, range(0xC0, 0x180)) if letter.isupper())
 LETTER = r"[^\W\d_]"
 ODD = re.compile(
     rf"(?<={LETTER})[^\w\s'’.,:;/()\-\u2010-\u2014\u00ad@&](?={LETTER})"  # a sign within a word
-    rf"|[¹²³ªº](?={LETTER})|(?<=[a-z])[À-ÖØ-Þ](?=[a-z])|õ(?!e)|[\x80-\x9f¤¦¨´¸]"
+    rf"|[¹²³ªº](?={LETTER})|(?<=[a-z])[{CAPITALS}](?=[a-z])|õ(?!e)|[\x80-\x9f¤¦¨´¸]"
 )
 MANY_BYTES = re.compile(r"cp9\d\d|gb.*|big5.*|euc.*|shift.*|iso2022.*|johab|hz|utf.*")
 HALF_WIDTH = re.compile("[\uff61-\uff9f]")  # what single signs of Western text are in Shift-JIS

@@ -41,7 +41,7 @@ NOT_SHOWN = {
     "desc",
 }
 NOT_SHOWN |= {"metadata", "noframes", "noembed"}
-UNREAD = {"img": "picture", "svg": "drawing", "iframe": "frame", "frame": "frame", "object": "object"}
+UNREAD = {"img": "picture", "iframe": "frame", "frame": "frame", "object": "object"}
 UNREAD |= {"embed": "object", "video": "film", "audio": "sound", "canvas": "drawing"}
 
 RAISED = str.maketrans("0123456789+-−()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ⁿ")
@@ -213,7 +213,7 @@ class _Reader:
         self._break(tag, place)
 
     def _break(self, tag: str, place: _Place) -> None:
-        paragraph = tag in PARAGRAPHS and not (tag in ("ul", "ol") and len(self._lists) > 1)
+        paragraph = tag in PARAGRAPHS and not (tag in ("ul", "ol") and self._lists)
         if not paragraph and tag not in LINES and tag not in CELLS:
             return
         if place.in_row and tag != "tr":
@@ -303,7 +303,9 @@ class _Writer:
         self._label = ""
 
     def line(self, ends: int = 1) -> None:
-        """Begin a line, with an empty one before it for two `ends`."""
+        """Begin a line, with an empty one before it for two `ends`; what follows a label stays beside it."""
+        if self._label:
+            return
         self._ends = max(self._ends, ends)
         self._space = False
         self._tabs = 0

@@ -26,7 +26,7 @@ def read_mail(content: bytes, name: str) -> Document:
         raise ReadError(f"{name} has too many messages one within another: it is not read.") from error
     reader = _Mail(name)
     reader.message(message, 0)
-    if not any(message.get(header) for header in HEADERS) and not reader.text.strip():
+    if not reader.text.strip():
         raise ReadError(f"{name} is no e-mail: it has neither headers nor text.")
     sha256 = hashlib.sha256(content).hexdigest()
     return Document(
@@ -51,12 +51,13 @@ class _Mail:
 
     def message(self, message: Message, depth: int) -> None:
         """A message's headers and what is in it."""
+        level = 2 if self._length else 1
         self._put("\n\n" if self._length else "")
         for header in HEADERS:
             if value := _header(message, header, self._name):
                 self._put(f"{header}: ")
                 if header == "Subject":
-                    self.headings.append(Heading(min(depth + 1, 6), self._length, self._length + len(value)))
+                    self.headings.append(Heading(level, self._length, self._length + len(value)))
                 self._put(f"{value}\n")
         self._part(message, depth)
 

@@ -88,7 +88,7 @@ class Styles:
         attributes = node.attributes
         style = attributes.get("style")
         if not attributes and node.mem_id not in self._of and node.mem_id not in self._important:
-            return around
+            return around if node.tag != "dialog" else _within(around, {"display": "none"})
         declared = {**_attributes(node.tag or "", attributes), **self._of.get(node.mem_id, {})}
         if style:
             declared |= {
