@@ -3,14 +3,18 @@
 import hashlib
 import io
 import re
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from fpdf import FPDF
 from PIL import Image
 
-from programs.documents.document import ReadError
+from programs.documents.document import ReadError, Remark
+from programs.documents.readers import pdf_worker
 from programs.documents.readers.pdf import page_image, read_pdf
+from programs.documents.readers.pdf_document import read_document
 from tests.documents.make_pdf import HEIGHT, WIDTH, Raw, draw, lines, picture, raw_pdf
 
 PARAGRAPH = [
@@ -258,27 +262,83 @@ def test_no_cut_or_changed_file_does_worse_than_a_sentence() -> None:
 def test_too_many_pages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("programs.documents.readers.pdf_open.MOST_PAGES", 4)
     with pytest.raises(ReadError, match="'x.pdf' is too large to be read: it has 5 pages"):
-        read_pdf(five_pages(), "x.pdf")
+        read_document(five_pages(), "x.pdf")
 
 
 def test_too_many_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("programs.documents.readers.pdf_open.LARGEST", 100)
     with pytest.raises(ReadError, match="'x.pdf' is too large to be read: it has more than 100 bytes"):
-        read_pdf(five_pages(), "x.pdf")
+        read_document(five_pages(), "x.pdf")
 
 
 def test_a_page_with_too_many_characters_is_cut_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("programs.documents.readers.pdf_chars.MOST_CHARACTERS", 60)
-    document = read_pdf(raw_pdf(lines(PARAGRAPH, 50, 700)), "x.pdf")
+    document = read_document(raw_pdf(lines(PARAGRAPH, 50, 700)), "x.pdf")
     assert document.text.startswith(PARAGRAPH[0])
     assert [(remark.kind, remark.page) for remark in document.remarks] == [("unread", 1)]
 
 
 def test_pages_after_too_much_text_are_unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("programs.documents.readers.pdf.MOST_TEXT", 10)
-    document = read_pdf(raw_pdf(draw("twelve signs", 50, 700), draw("more", 50, 700)), "x.pdf")
+    monkeypatch.setattr("programs.documents.readers.pdf_document.MOST_TEXT", 10)
+    document = read_document(raw_pdf(draw("twelve signs", 50, 700), draw("more", 50, 700)), "x.pdf")
     assert document.text == "twelve signs\n"
     assert [remark.place for remark in document.unread] == ["page 2"]
+
+
+def with_endless_page() -> bytes:
+    """Three pages; to draw the second, thirty forms draw each other three times."""
+    made = Raw()
+    made.page(draw("first", 50, 700))
+    form = "/Type /XObject /Subtype /Form /BBox [0 0 595 842] /Resources"
+    inner = made.stream(draw("deep", 50, 50).encode(), f"{form} << /Font << /F1 3 0 R >> >>")
+    for _ in range(30):
+        inner = made.stream(b"/X Do /X Do /X Do", f"{form} << /XObject << /X {inner} 0 R >> >>")
+    made.images["X"] = inner
+    made.page("/X Do")
+    made.page(draw("last", 50, 700))
+    return made.bytes
+
+
+def test_a_page_without_end_is_given_up_and_the_others_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("programs.documents.readers.pdf_worker.SECONDS", 4.0)
+    content = with_endless_page()
+    document = read_pdf(content, "x.pdf")
+    assert document.text == "first\nlast\n"
+    assert [(remark.kind, remark.page) for remark in document.remarks] == [("unread", 2)]
+    with pytest.raises(ReadError, match="Page 2 of the PDF cannot be drawn"):
+        page_image(content, 2)
+
+
+def test_the_end_of_the_process_that_reads_costs_a_page_and_not_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, ...]] = []
+    once = pdf_worker.Worker.ask
+
+    def ask(self: pdf_worker.Worker, request: tuple[Any, ...]) -> Any:
+        asked.append(request[-1])
+        if len(asked) == 1:
+            self.process.kill()
+            raise pdf_worker.Failed(2)
+        return once(self, request)
+
+    monkeypatch.setattr(pdf_worker.Worker, "ask", ask)
+    document = read_pdf(five_pages(), "x.pdf")
+    assert asked == [(), (2,)]
+    assert [page.number for page in document.pages] == [1, 2, 3, 4, 5]
+    assert Remark("unread", "page 2", "reading it fails or takes too long", 2) in document.remarks
+
+
+def test_a_page_that_swells_in_memory_is_given_up() -> None:
+    made = Raw()
+    made.page(draw("first", 50, 700))
+    swollen = zlib.compress(zlib.compress(b" " * 1_000_000_000, 9), 9)
+    entries = f"/Filter [/FlateDecode /FlateDecode] /Length {len(swollen)}"
+    content = made.add(f"<< {entries} >>\nstream\n".encode() + swollen + b"\nendstream")
+    made.pages.append(
+        made.add(f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents [{f'{content} 0 R ' * 9}] >>")
+    )
+    document = read_pdf(made.bytes, "x.pdf")
+    assert document.text == "first\n"
+    assert len(document.pages) == 2
 
 
 def test_form_values_are_read_where_they_stand_and_comments_are_noted() -> None:

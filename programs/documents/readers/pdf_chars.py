@@ -1,11 +1,9 @@
 """What stands on one page of a PDF: characters with their boxes, the objects that draw them, pictures and shapes.
 
 Positions are in points of the page as it is displayed, turned and cropped, from its upper left corner, y downwards.
-Everything here is called with `LOCK` held: pdfium is not thread-safe.
 """
 
 import ctypes
-import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,8 +25,6 @@ from programs.documents.readers.pdf_objects import (
     put_last_drawn,
     walk,
 )
-
-LOCK = threading.Lock()  # around every use of pdfium in this process
 
 MOST_CHARACTERS = 400_000  # of a page; a full page of small print has 20,000
 
@@ -100,7 +96,7 @@ _loose_box = _direct("FPDFText_GetLooseCharBox", _INT, _POINTER, _INT, _POINTER)
 _origin = _direct("FPDFText_GetCharOrigin", _INT, _POINTER, _INT, _POINTER, _POINTER)
 
 
-def read_page(page: pdfium.PdfPage) -> PageContent:
+def characters(page: pdfium.PdfPage) -> PageContent:
     width, height = page.get_size()
     to_display = display_matrix(page, width, height)
     texts, images, shapes = walk(page, to_display)

@@ -34,7 +34,7 @@ class Said:
 
 
 def annotations(page: pdfium.PdfPage, form: Any) -> Iterator[Said]:
-    """Called with LOCK held; `form`: the document's form handle, None without a form."""
+    """`form`: the document's form handle, None without a form."""
     for index in range(min(MOST, raw.FPDFPage_GetAnnotCount(page.raw))):
         handle = raw.FPDFPage_GetAnnot(page.raw, index)
         if not handle:

@@ -1,7 +1,6 @@
 """The objects that a page of a PDF draws: text with its colour, size and direction, images, shapes.
 
 Positions are in points of the page as it is displayed, turned and cropped, from its upper left corner, y downwards.
-Everything here is called with pdfium's lock held.
 """
 
 import ctypes
@@ -51,8 +50,9 @@ def display_matrix(page: pdfium.PdfPage, width: float, height: float) -> NDArray
 
 
 def displayed(boxes: NDArray[np.float64], to_display: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[n, 4] left, bottom, right, top in page coordinates, as left, top, right, bottom on the display."""
-    (a, c, e), (b, d, f) = to_display
+    """[n, 4] left, bottom, right, top in page coordinates, as left, top, right, bottom on the display; the matrix is
+    one for all, [2, 3], or one for each, [n, 2, 3]."""
+    (a, c, e), (b, d, f) = np.moveaxis(to_display, 0, -1) if to_display.ndim == 3 else to_display
     x = np.stack([a * boxes[:, i] + c * boxes[:, j] + e for i in (0, 2) for j in (1, 3)])
     y = np.stack([b * boxes[:, i] + d * boxes[:, j] + f for i in (0, 2) for j in (1, 3)])
     return np.stack([x.min(0), y.min(0), x.max(0), y.max(0)], axis=1)
@@ -63,12 +63,15 @@ def walk(
 ) -> tuple[dict[int, tuple[int, Any]], NDArray[np.float64], NDArray[np.float64]]:
     """The page's text objects by their address, with the order in which they are drawn; its images; other shapes."""
     texts: dict[int, tuple[int, Any]] = {}
-    pictures: dict[int, list[tuple[float, ...]]] = {raw.FPDF_PAGEOBJ_IMAGE: [], 0: []}
+    found: list[tuple[float, ...]] = []
+    matrices: list[NDArray[np.float64]] = []
     count = 0
     sides = [ctypes.c_float() for _ in range(4)]
 
     def visit(holder: Any, size: Any, get: Any, matrix: NDArray[np.float64], depth: int) -> None:
         nonlocal count
+        place = len(matrices)
+        matrices.append(matrix)
         for index in range(size(holder)):
             if count >= MOST_OBJECTS:
                 return
@@ -84,13 +87,15 @@ def walk(
                     own = np.array([[inner.a, inner.c, inner.e], [inner.b, inner.d, inner.f], [0, 0, 1]])
                     visit(handle, raw.FPDFFormObj_CountObjects, raw.FPDFFormObj_GetObject, matrix @ own, depth + 1)
             elif raw.FPDFPageObj_GetBounds(handle, *sides):
-                box = displayed(np.array([[side.value for side in sides]], dtype=np.float64), matrix[:2])[0]
-                kept = pictures[kind if kind == raw.FPDF_PAGEOBJ_IMAGE else 0]
-                kept.append((float(count), *map(float, box), float(_is_solid(handle, kind))))
+                image = kind == raw.FPDF_PAGEOBJ_IMAGE
+                found.append((place, image, count, *(side.value for side in sides), _is_solid(handle, kind)))
 
     visit(page.raw, raw.FPDFPage_CountObjects, raw.FPDFPage_GetObject, np.vstack([to_display, [0, 0, 1]]), 0)
-    images, shapes = (np.array(rows, dtype=np.float64).reshape(-1, 6) for rows in pictures.values())
-    return texts, images, shapes
+    rows = np.array(found, dtype=np.float64).reshape(-1, 8)
+    if len(rows):
+        rows[:, 3:7] = displayed(rows[:, 3:7], np.array(matrices)[rows[:, 0].astype(int), :2])
+    images = rows[:, 1] > 0
+    return texts, rows[images, 2:], rows[~images, 2:]
 
 
 def address_of(handle: Any) -> int:

@@ -17,7 +17,7 @@ logging.getLogger("pypdfium2").setLevel(logging.ERROR)  # its warnings are for p
 
 
 def open_pdf(content: bytes, name: str, passwords: Sequence[str]) -> pdfium.PdfDocument:
-    """Called with LOCK held, as is the document's `close`. Raises ReadError."""
+    """Raises ReadError."""
     if not content.strip(b"\0\t\r\n "):
         raise ReadError(f"{name!r} is empty.")
     if len(content) > LARGEST:

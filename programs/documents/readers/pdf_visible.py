@@ -44,7 +44,6 @@ class Visibility:
 
 
 def visibility(page: pdfium.PdfPage, content: PageContent) -> Visibility:
-    """Called with LOCK held."""
     n = len(content.codes)
     hidden = np.full(n, "", dtype=object)
     if not n:
