@@ -37,6 +37,7 @@ _JOINED = re.compile(rf"[{SPACELESS}\u3001-\u3003\u3008-\u3011\u3014-\u301f\uff0
 _LIGATURES = {chr(code): unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)}
 _LIGATURE_BEFORE_SPACE = re.compile(r"(?:ff[il]?|f[il]|[\ufb00-\ufb04])(?=[^\S\n])", re.IGNORECASE)
 _LIGATURE_AFTER_SPACE = re.compile(r"(?:^|\s)(?:ff[il]?|f[il]|[\ufb00-\ufb04])\Z", re.IGNORECASE)
+_THIN = ("\u00a0", "\u2009", "\u202f")
 _SPACES = re.compile(r"[^\S\n]+")
 _LINE_END = re.compile(rf"([{HYPHENS}{SOFT}])[^\S\n]*\n\s*")
 _SOFT_BREAK = re.compile(rf"[{SOFT}][^\S\n]*\n\s*")
@@ -183,9 +184,12 @@ def _joined_lines(gap: str, left: str, right: str) -> set[str]:
 
 
 def _one_space(gap: str, left: str, right: str) -> set[str]:
-    """With every run of white space as one space; where words have no spaces, a line break may also be nothing."""
+    """With every run of white space as one space. A line break may also be nothing where words have no spaces, and so
+    may the no-break space that some languages set within quotation marks, before signs, and before a percent sign."""
     visible = _without(gap, ZERO_WIDTH)
     forms = {re.sub(r"\s+", " ", visible)}
+    if visible in _THIN and (left in "\u00ab\u2039" or right in "\u00bb\u203a:;!?%"):
+        forms.add("")
     if "\n" in visible and (_JOINED.match(left) or _JOINED.match(right)):
         forms.add(re.sub(r"\s+", lambda run: "" if "\n" in run[0] else " ", visible))
     return forms

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from rapidfuzz.distance import LCSseq
 
 from programs.documents.answer import Side
-from programs.documents.fold import DASHES, HYPHENS, SOFT, SPACELESS, Skeleton, is_word, pieces
+from programs.documents.border import is_border
+from programs.documents.fold import DASHES, HYPHENS, SOFT, SPACELESS, Skeleton, pieces
 
 SHORT = 48  # quotes of fewer characters share only short runs with what they come from
 SHORT_RUN, LONG_RUN = 4, 8  # characters
@@ -25,6 +26,7 @@ MOST_RUNS = 2000  # of a quote, evenly spread
 MOST_VOTES = 20_000
 WINDOWS = 3  # aligned
 MOST_WORDS = 3000  # aligned; an alignment takes their square in bits
+LONGEST_WORD = 48  # characters
 MOST_REPLACED = 3  # words at a passage's end that are taken for what the quote has instead
 LEAST_SHARED = 0.4  # of a quote's letters, in words in the same order; unrelated English prose shares up to 0.25
 
@@ -133,12 +135,9 @@ class Nearest:
     def _whole_words(self, start: int, end: int) -> tuple[int, int]:
         """The passage without half words at its ends, within reason."""
         text = self.source.text
-        for _ in range(48):
-            grown = start - (start > 0 and (is_word(text[start - 1]) or text[start - 1] in DASHES))
-            grown_end = end + (end < len(text) and (is_word(text[end]) or text[end] in DASHES + ".,"))
-            if (grown, grown_end) == (start, end):
-                break
-            start, end = grown, grown_end
+        for _ in range(LONGEST_WORD):
+            start -= not is_border(text, start)
+            end += not is_border(text, end)
         return start, end
 
 

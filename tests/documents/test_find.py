@@ -70,6 +70,19 @@ def test_words_are_not_joined_nor_cut(text: str, quote: str) -> None:
     refused(quote, text)
 
 
+def test_a_no_break_space_that_typesetting_puts_before_a_sign_is_nothing() -> None:
+    stands("dit\u202f: oui", "dit: oui", "dit\u202f: oui", "white space")
+    stands(
+        "\u00ab\u00a0oui\u00a0\u00bb dit",
+        '"oui" dit',
+        "\u00ab\u00a0oui\u00a0\u00bb dit",
+        "white space",
+        "typographic form",
+    )
+    stands("3\u00a0% a year", "3% a year", "3\u00a0% a year", "white space")
+    refused("10\u00a0000 euro", "10000 euro")
+
+
 def test_a_line_break_between_chinese_characters_is_nothing() -> None:
     stands("本合同第\n十条规定", "合同第十条", "合同第\n十条", "white space")
     stands("使用\nPython编写", "使用Python编写", "使用\nPython编写", "white space")
@@ -283,6 +296,11 @@ def test_a_changed_quote_is_shown_with_what_differs(quote: str, mine: list[str],
     assert [piece.strip() for side, piece in result.difference if side == "source"] == theirs
     told = "".join(piece for side, piece in result.difference if side != "source")
     assert told.split() == quote.split()
+
+
+def test_a_cut_number_is_shown_whole() -> None:
+    result = refused("worth 1,234.56 in all", "234.56")
+    assert result.difference == (("quote", "234.56"), ("source", "1,234.56 "))
 
 
 def test_swapped_clauses_are_different() -> None:
