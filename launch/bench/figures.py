@@ -89,6 +89,8 @@ SOURCES = {
     "doors": Source("launch.bench.doors", own_rows),
     "effort": Source("launch.bench.effort", own_rows),
     "spinning": Source("launch.bench.spinning", own_rows),
+    "quotes": Source("launch.bench.quotes", own_rows),
+    "documents": Source("launch.bench.documents", own_rows),
 }
 
 

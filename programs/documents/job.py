@@ -12,13 +12,14 @@ import fcntl
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from programs.documents.answer import Answer
-from programs.documents.document import Document, Unreadable
+from programs.documents.document import Document, ReadError, Unreadable
 from programs.documents.journal import Journal, key_of
 from programs.documents.plan import Budget, Count, Part, Planned, parts_of
 from programs.documents.question import Question
@@ -228,8 +229,10 @@ class Job:
             (self.folder / PAGES).mkdir(exist_ok=True)
             names = []
             for page in pages:
-                names.append(f"{PAGES}/{place}-page-{page}.png")
-                write_whole(self.folder / names[-1], page_image(content, page, passwords))
+                name = f"{PAGES}/{place}-page-{page}.png"
+                with suppress(ReadError):  # a page that cannot be drawn either is unread as it was
+                    write_whole(self.folder / name, page_image(content, page, passwords))
+                    names.append(name)
             drawn[document.name] = tuple(names)
         return drawn
 
