@@ -130,12 +130,12 @@ def read_file(path: Path, name: str, passwords: Sequence[str] = ()) -> Document:
     except ReadError:
         raise
     except MemoryError as error:
-        raise ReadError(f"{name} needs more memory than a document is given: split it.") from error
+        raise ReadError(f"{name!r} needs more memory than a document is given: split it.") from error
     except Exception as error:  # what a parser does not bear is a damaged file, whatever it raises
         said = " ".join(str(error).split())[:200]
-        raise ReadError(f"{name} is damaged: its reader failed ({type(error).__name__}: {said}).") from error
+        raise ReadError(f"{name!r} is damaged: its reader failed ({type(error).__name__}: {said}).") from error
     if not document.text.strip() and not document.remarks:
-        raise ReadError(f"{name} holds no text.")
+        raise ReadError(f"{name!r} holds no text.")
     return document
 
 
@@ -144,15 +144,15 @@ def _content(path: Path, name: str) -> bytes:
         if not stat.S_ISREG(path.stat().st_mode):
             if path.is_dir():
                 os.scandir(path).close()
-            raise ReadError(f"{name} is no file.")
+            raise ReadError(f"{name!r} is no file.")
         with path.open("rb") as file:
             content = file.read(SIZE_LIMIT + 1)
     except OSError as error:
-        raise ReadError(f"{name} cannot be read: {error.strerror or error}.") from error
+        raise ReadError(f"{name!r} cannot be read: {error.strerror or error}.") from error
     if len(content) > SIZE_LIMIT:
-        raise ReadError(f"{name} is larger than {SIZE_LIMIT >> 20} MB: split it.")
+        raise ReadError(f"{name!r} is larger than {SIZE_LIMIT >> 20} MB: split it.")
     if not content:
-        raise ReadError(f"{name} is empty.")
+        raise ReadError(f"{name!r} is empty.")
     return content
 
 
@@ -223,9 +223,9 @@ class _Reader:
             try:
                 read = self.connection.recv()
             except (EOFError, OSError):
-                read = self._lost(f"{self._name} is damaged: its reader crashed.")
+                read = self._lost(f"{self._name!r} is damaged: its reader crashed.")
         elif time.monotonic() >= self.until:
-            read = self._lost(f"{self._name} takes longer than {TIME_LIMIT:.0f} seconds to read: split it.")
+            read = self._lost(f"{self._name!r} takes longer than {TIME_LIMIT:.0f} seconds to read: split it.")
         else:
             return None
         index, self.index = self.index, None

@@ -32,7 +32,7 @@ def test_a_missing_page_is_told_and_the_others_are_read() -> None:
 
 def test_pages_that_are_encrypted_are_refused_and_fonts_that_are_scrambled_are_not() -> None:
     protected = epub(PAGES, encrypted=data("OEBPS/one.xhtml", "http://www.w3.org/2001/04/xmlenc#aes256-cbc"))
-    with pytest.raises(ReadError, match=r"^book.epub is protected against copying \(DRM\)"):
+    with pytest.raises(ReadError, match=r"^'book.epub' is protected against copying \(DRM\)"):
         read_epub(protected, "book.epub")
     fonts = epub(PAGES, encrypted=data("OEBPS/font.otf", "http://www.idpf.org/2008/embedding"))
     assert "First" in read_epub(fonts, "book.epub").text
@@ -48,5 +48,5 @@ def test_pages_that_are_encrypted_are_refused_and_fonts_that_are_scrambled_are_n
     ],
 )
 def test_damaged_books_are_refused_by_name(members: dict[str, str]) -> None:
-    with pytest.raises(ReadError, match=r"^book.epub is damaged"):
+    with pytest.raises(ReadError, match=r"^'book.epub' is damaged"):
         read_epub(zipped(members), "book.epub")

@@ -122,14 +122,14 @@ def test_crlf_and_a_part_without_its_end_are_read() -> None:
 
 def test_a_message_nested_without_end_and_one_with_a_hundred_thousand_addresses_end() -> None:
     nested = b"".join(b'Content-Type: multipart/mixed; boundary="b%d"\n\n--b%d\n' % (n, n) for n in range(2_000))
-    with pytest.raises(ReadError, match=r"^mail.eml has too many"):
+    with pytest.raises(ReadError, match=r"^'mail.eml' has too many"):
         read(b"Subject: x\n" + nested + b"\n\ntext")
     many = ", ".join(f'"Person {number}" <p{number}@example.org>' for number in range(100_000))
     assert "Person 1" in read(f"To: {many}\nSubject: x\n\ntext".encode()).text
 
 
 def test_what_is_no_message_is_refused() -> None:
-    with pytest.raises(ReadError, match=r"^mail.eml is no e-mail"):
+    with pytest.raises(ReadError, match=r"^'mail.eml' is no e-mail"):
         read(b"\n\n\n")
 
 

@@ -101,7 +101,7 @@ def test_what_cannot_be_read_is_refused_in_one_sentence_with_its_name(
     with pytest.raises(ReadError) as refused:
         read_file(tmp_path / name, "folder/" + name)
     said = str(refused.value)
-    assert said.startswith(f"folder/{name} ") and why in said and said.endswith(".") and said.count("\n") == 0
+    assert said.startswith(f"'folder/{name}' ") and why in said and said.endswith(".") and said.count("\n") == 0
 
 
 @pytest.mark.parametrize(
@@ -133,18 +133,18 @@ def test_the_format_is_told_by_the_content_and_then_by_the_suffix(
 
 def test_what_is_no_file_and_what_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ReadError, match="^pipe is no file"):
+    with pytest.raises(ReadError, match="^'pipe' is no file"):
         read_file(tmp_path / "pipe", "pipe")
     put(tmp_path, x_dot_txt="more than ten bytes")
     monkeypatch.setattr(read_module, "SIZE_LIMIT", 10)
-    with pytest.raises(ReadError, match="^x.txt is larger"):
+    with pytest.raises(ReadError, match="^'x.txt' is larger"):
         read_file(tmp_path / "x.txt", "x.txt")
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
     put(tmp_path, bomb_dot_docx=zipped({"word/document.xml": b" " * (201 << 20)}))
     began = time.monotonic()
-    with pytest.raises(ReadError, match="^bomb.docx is too large"):
+    with pytest.raises(ReadError, match="^'bomb.docx' is too large"):
         read_file(tmp_path / "bomb.docx", "bomb.docx")
     assert time.monotonic() - began < 5
 
@@ -174,7 +174,7 @@ def test_a_crash_and_a_hang_cost_the_file_that_did_it_alone(tmp_path: Path, monk
     assert [type(each) for each in read] == [Document, Unreadable, Document, Unreadable, Unreadable, Document]
     crashed, hung = read[1], read[3]
     assert isinstance(crashed, Unreadable) and isinstance(hung, Unreadable)
-    assert crashed.why == "b_crash.txt is damaged: its reader crashed."
+    assert crashed.why == "'b_crash.txt' is damaged: its reader crashed."
     assert "takes longer than 2 seconds" in hung.why
     assert crashed.sha256 == hashlib.sha256(b"b").hexdigest()
 

@@ -89,7 +89,7 @@ def test_a_stray_byte_costs_one_character_and_is_told(stray: bytes) -> None:
     "content", [os.urandom(5_000), bytes(5_000), b"text\x00with\x00zeros" * 20, b"\xff\xfe" + os.urandom(5_001)]
 )
 def test_bytes_that_are_no_text_are_refused(content: bytes) -> None:
-    with pytest.raises(ReadError, match=r"^x\.bin is "):
+    with pytest.raises(ReadError, match=r"^'x\.bin' is "):
         read_text(content, "x.bin")
 
 

@@ -35,7 +35,7 @@ def read_docx(content: bytes, name: str) -> Document:
     parts = {member: _xml(archive, member, name) for member in archive.names if _is_read(member)}
     main = _main(parts)
     if main not in parts:
-        raise ReadError(f"{name} is damaged: it has no text part.")
+        raise ReadError(f"{name!r} is damaged: it has no text part.")
     told = Told()
     styles = DocxStyles(parts.get(_beside(main, "styles.xml")))
     numbers = DocxNumbers(parts.get(_beside(main, "numbering.xml")), styles)
@@ -63,10 +63,10 @@ def _xml(archive: Zipped, member: str, name: str) -> Element:
         return fromstring(archive.read(member))
     except DefusedXmlException as error:
         raise ReadError(
-            f"{name} is not read: its part {member[:100]!r} defines entities, as harmful files do."
+            f"{name!r} is not read: its part {member[:100]!r} defines entities, as harmful files do."
         ) from error
     except (ParseError, ValueError, LookupError) as error:
-        raise ReadError(f"{name} is damaged: its part {member[:100]!r} is no XML.") from error
+        raise ReadError(f"{name!r} is damaged: its part {member[:100]!r} is no XML.") from error
 
 
 def _targets(parts: dict[str, Element], source: str) -> Iterator[tuple[str, str]]:

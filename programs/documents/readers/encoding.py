@@ -74,7 +74,7 @@ def decode(content: bytes, name: str, declared: str = "", place: str = "") -> De
     if encoding := _utf16(content):
         return _replacing(content, encoding, name, place)
     if len(CONTROL.findall(content)) > max(1, len(content) // 1000):
-        raise ReadError(f"{name} is of no format that is read: give {FORMATS}.")
+        raise ReadError(f"{name!r} is of no format that is read: give {FORMATS}.")
     if b"\x1b$" in content or b"\x1b(J" in content:  # the escapes of ISO 2022, whose bytes are all ASCII
         try:
             return Decoded(one_line_end(content.decode("iso2022_jp_ext")))
@@ -106,7 +106,7 @@ def _replacing(content: bytes, encoding: str, name: str, place: str) -> Decoded:
     text = content.decode(encoding, "replace")
     damaged = text.count("\ufffd") - _own_replacements(content, encoding)
     if damaged > max(3, len(text) // 100):
-        raise ReadError(f"{name} is damaged: it is marked as {encoding.upper()} text, and most of it is not.")
+        raise ReadError(f"{name!r} is damaged: it is marked as {encoding.upper()} text, and most of it is not.")
     return Decoded(one_line_end(text), (_damaged(damaged, place),) if damaged > 0 else ())
 
 
@@ -173,7 +173,7 @@ def _guessed(content: bytes, name: str, place: str, declared: str) -> Decoded:
     # The second try takes text that looks unlikely in every encoding, such as a table of names.
     best = charset_normalizer.from_bytes(sample).best() or charset_normalizer.from_bytes(sample, threshold=0.5).best()
     if best is None:
-        raise ReadError(f"{name} is not text in any encoding that is known: save it as UTF-8.")
+        raise ReadError(f"{name!r} is not text in any encoding that is known: save it as UTF-8.")
     encoding = best.encoding
     letters = re.findall(rb"[A-Za-z\x80-\xff]", sample)
     mostly_ascii = sum(letter > b"\x7f" for letter in letters) <= 0.3 * len(letters)

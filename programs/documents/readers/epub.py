@@ -25,7 +25,7 @@ def read_epub(content: bytes, name: str) -> Document:
     pages = _spine(archive, name)
     encrypted = _encrypted(archive, name)
     if any(page in encrypted for page, _ in pages):
-        raise ReadError(f"{name} is protected against copying (DRM), and its pages are encrypted: give it without.")
+        raise ReadError(f"{name!r} is protected against copying (DRM), and its pages are encrypted: give it without.")
     texts: list[str] = []
     headings: list[Heading] = []
     remarks: list[Remark] = []
@@ -48,7 +48,7 @@ def read_epub(content: bytes, name: str) -> Document:
             texts.append(text)
             start += len(text) + len("\n\n")
     if not any(page for page, kind in pages if kind in PAGES and archive.has(page)):
-        raise ReadError(f"{name} is damaged: none of its pages is there.")
+        raise ReadError(f"{name!r} is damaged: none of its pages is there.")
     sha256 = hashlib.sha256(content).hexdigest()
     return Document(name, "epub", sha256, "\n\n".join(texts), headings=tuple(headings), remarks=tuple(remarks))
 
@@ -69,7 +69,7 @@ def _spine(archive: Zipped, name: str) -> list[tuple[str, str]]:
         path = posixpath.normpath(posixpath.join(folder, href)) if href else str(reference.get("idref"))
         pages.append((path, str(item.get("media-type") or "") if item is not None else ""))
     if not pages:
-        raise ReadError(f"{name} is damaged: it lists no pages.")
+        raise ReadError(f"{name!r} is damaged: it lists no pages.")
     return pages
 
 
@@ -91,7 +91,7 @@ def _xml(archive: Zipped, member: str, name: str) -> Element:
     try:
         return fromstring(archive.read(member))
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise ReadError(f"{name} is damaged: its part {member[:100]!r} is no XML that can be read.") from error
+        raise ReadError(f"{name!r} is damaged: its part {member[:100]!r} is no XML that can be read.") from error
 
 
 def _tag(element: Element) -> str:

@@ -80,7 +80,7 @@ def read_html(content: bytes, name: str) -> Document:
 def html_text(source: str, name: str, xhtml: bool = False) -> tuple[str, tuple[Heading, ...], tuple[Remark, ...]]:
     """The text of one page, its headings, and what is hidden or not read. `xhtml`: elements may close themselves."""
     if _depth(source) > DEPTH_LIMIT:
-        raise ReadError(f"{name} has more than {DEPTH_LIMIT:,} elements one within another: it is not read.")
+        raise ReadError(f"{name!r} has more than {DEPTH_LIMIT:,} elements one within another: it is not read.")
     tree = LexborHTMLParser(SELF_CLOSED.sub(r"<\1\2></\1>", source) if xhtml else source)
     if tree.root is None:
         return "", (), ()

@@ -79,13 +79,13 @@ def kind_of(content: bytes, name: str) -> Kind:
         return _zipped(content, name)
     if content.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         said = next((said for entry, said in COMPOUND if entry.encode("utf-16-le") in content), "")
-        raise ReadError(f"{name} is {said or 'an Office file of before 2007: save it as DOCX or PDF'}.")
+        raise ReadError(f"{name!r} is {said or 'an Office file of before 2007: save it as DOCX or PDF'}.")
     if said := _refused(content):
-        raise ReadError(f"{name} is {said}.")
+        raise ReadError(f"{name!r} is {said}.")
     if suffix == ".docx":
-        raise ReadError(f"{name} is damaged: it has none of a DOCX file's contents.")
+        raise ReadError(f"{name!r} is damaged: it has none of a DOCX file's contents.")
     if suffix in (".pdf", ".epub"):
-        raise ReadError(f"{name} is damaged: it does not begin as {suffix[1:].upper()} files do.")
+        raise ReadError(f"{name!r} is damaged: it does not begin as {suffix[1:].upper()} files do.")
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
     if suffix not in (".txt", ".xml", ".svg", ".xsl", ".php", ".jinja") and HTML.match(content[:4096]):
@@ -104,7 +104,7 @@ def _zipped(content: bytes, name: str) -> Kind:
     if archive.has("META-INF/container.xml"):
         return "epub"
     said = next((said for member, said in ZIPPED if archive.has(member)), ARCHIVE.format("ZIP"))
-    raise ReadError(f"{name} is {said}.")
+    raise ReadError(f"{name!r} is {said}.")
 
 
 def _refused(content: bytes) -> str:

@@ -23,11 +23,11 @@ def read_mail(content: bytes, name: str) -> Document:
     try:
         message = BytesParser(EmailMessage, policy=policy.default).parsebytes(content)
     except RecursionError as error:
-        raise ReadError(f"{name} has too many messages one within another: it is not read.") from error
+        raise ReadError(f"{name!r} has too many messages one within another: it is not read.") from error
     reader = _Mail(name)
     reader.message(message, 0)
     if not reader.text.strip():
-        raise ReadError(f"{name} is no e-mail: it has neither headers nor text.")
+        raise ReadError(f"{name!r} is no e-mail: it has neither headers nor text.")
     sha256 = hashlib.sha256(content).hexdigest()
     return Document(
         name, "mail", sha256, reader.text, headings=tuple(reader.headings), remarks=tuple(dict.fromkeys(reader.remarks))
@@ -69,7 +69,7 @@ class _Mail:
         """A part's text, or only the names of what is attached in it."""
         self._parts += 1
         if self._parts > PARTS or depth > NESTED:
-            raise ReadError(f"{self._name} has too many parts: it is not read.")
+            raise ReadError(f"{self._name!r} has too many parts: it is not read.")
         kind = part.get_content_type()
         inside = part.get_payload() if part.is_multipart() else []
         children = [child for child in inside if isinstance(child, Message)] if isinstance(inside, list) else []

@@ -20,9 +20,11 @@ class Zipped:
         try:
             self._archive = zipfile.ZipFile(io.BytesIO(content))
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError, EOFError) as error:
-            raise ReadError(f"{name} is damaged: its archive cannot be opened.") from error
+            raise ReadError(f"{name!r} is damaged: its archive cannot be opened.") from error
         if len(self._archive.filelist) > MEMBERS:
-            raise ReadError(f"{name} holds {len(self._archive.filelist):,} files: more than {MEMBERS:,} are not read.")
+            raise ReadError(
+                f"{name!r} holds {len(self._archive.filelist):,} files: more than {MEMBERS:,} are not read."
+            )
         self._members = {member.filename: member for member in self._archive.filelist}
 
     @property
@@ -36,11 +38,11 @@ class Zipped:
         """A member's bytes."""
         entry = self._members.get(member)
         if entry is None:
-            raise ReadError(f"{self._name} is damaged: its part {member!r} is missing.")
+            raise ReadError(f"{self._name!r} is damaged: its part {member!r} is missing.")
         if entry.flag_bits & 1:
-            raise ReadError(f"{self._name} is encrypted and needs a password: save it without one.")
+            raise ReadError(f"{self._name!r} is encrypted and needs a password: save it without one.")
         if entry.file_size > MEMBER_LIMIT or self._unpacked + entry.file_size > UNPACKED_LIMIT:
-            raise ReadError(f"{self._name} is too large: unpacked, it would be over {UNPACKED_LIMIT >> 20} MB.")
+            raise ReadError(f"{self._name!r} is too large: unpacked, it would be over {UNPACKED_LIMIT >> 20} MB.")
         try:
             with self._archive.open(entry) as file:
                 content = file.read(MEMBER_LIMIT + 1)
@@ -53,6 +55,6 @@ class Zipped:
             OSError,
             ValueError,
         ) as error:
-            raise ReadError(f"{self._name} is damaged: its part {member[:100]!r} cannot be unpacked.") from error
+            raise ReadError(f"{self._name!r} is damaged: its part {member[:100]!r} cannot be unpacked.") from error
         self._unpacked += len(content)
         return content
