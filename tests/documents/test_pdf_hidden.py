@@ -86,6 +86,26 @@ def test_text_that_is_seen_is_read(way: str) -> None:
     assert hidden(document) == []
 
 
+def test_words_in_a_font_that_this_machine_lacks_are_read() -> None:
+    """They leave no ink, but nothing on the page hides them."""
+    made = Raw()
+    letters = made.stream(
+        b"begincmap 1 begincodespacerange <0000> <FFFF> endcodespacerange "
+        b"2 beginbfchar <0041> <0068> <0042> <0069> endbfchar endcmap"
+    )
+    outline = made.stream(b"0 0 0 0 0 0 d1")
+    made.font(
+        "F9",
+        f"/Subtype /Type3 /FontBBox [0 0 1 1] /FontMatrix [1 0 0 1 0 0] /FirstChar 65 /LastChar 66 /Widths [0.5 0.5] "
+        f"/CharProcs << /a {outline} 0 R >> /Encoding << /Differences [65 /a /a] >> /ToUnicode {letters} 0 R",
+    )
+    frame = "0 G 10 10 500 800 re S 0 0 1 RG 40 590 300 30 re S "
+    made.page(SEEN + draw("AB", 50, 600, font="F9") + frame)
+    document = read_pdf(made.bytes, "font.pdf")
+    assert hidden(document) == []
+    assert document.text == "the fee is 2,150\nhi\n"
+
+
 def test_single_signs_are_not_mistaken_for_hidden() -> None:
     text = "I - . , l | _ 1 = :"
     assert read_pdf(raw_pdf(draw(text, 50, 600)), "signs.pdf").text == text + "\n"

@@ -40,7 +40,7 @@ class PageContent:
     """`boxes` [n, 4] are left, top, right, bottom of what a character takes up, `ink` [n, 4] of what it shows, `origin`
     [n, 2] where it stands on its baseline; `drawn` [n] is its place in `objects`; `spaced` [n]: white space precedes.
 
-    `images` and `shapes` have a row each of order, left, top, right, bottom, and whether it surely fills its box.
+    `images` and `shapes` have a row each of order, left, top, right, bottom, and how surely it fills its box.
     """
 
     width: float

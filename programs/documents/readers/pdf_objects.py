@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 MOST_OBJECTS = 200_000
 MOST_TWINS = 2_000
 DEPTH = 8  # of drawings inside drawings
+FILLED, RECTANGLE = 1, 2
 INVISIBLE_MODES = (3, 7)  # neither filled nor stroked, PDF 32000-1, 9.3.6
 
 _BOLD = re.compile(r"bold|black|heavy|demi", re.IGNORECASE)
@@ -88,7 +89,7 @@ def walk(
                     visit(handle, raw.FPDFFormObj_CountObjects, raw.FPDFFormObj_GetObject, matrix @ own, depth + 1)
             elif raw.FPDFPageObj_GetBounds(handle, *sides):
                 image = kind == raw.FPDF_PAGEOBJ_IMAGE
-                found.append((place, image, count, *(side.value for side in sides), _is_solid(handle, kind)))
+                found.append((place, image, count, *(side.value for side in sides), _cover(handle, kind)))
 
     visit(page.raw, raw.FPDFPage_CountObjects, raw.FPDFPage_GetObject, np.vstack([to_display, [0, 0, 1]]), 0)
     rows = np.array(found, dtype=np.float64).reshape(-1, 8)
@@ -102,15 +103,18 @@ def address_of(handle: Any) -> int:
     return ctypes.cast(handle, ctypes.c_void_p).value or 0
 
 
-def _is_solid(handle: Any, kind: int) -> bool:
-    """Whether it is a rectangle that hides what lies below it."""
-    if kind != raw.FPDF_PAGEOBJ_PATH or not 4 <= raw.FPDFPath_CountSegments(handle) <= 5:
-        return False
+def _cover(handle: Any, kind: int) -> int:
+    """How surely it hides what lies below it in its box: RECTANGLE, FILLED (in some shape), or not at all."""
+    if kind in (raw.FPDF_PAGEOBJ_IMAGE, raw.FPDF_PAGEOBJ_SHADING):
+        return FILLED
     fill, stroke = ctypes.c_int(), ctypes.c_int()
     raw.FPDFPath_GetDrawMode(handle, fill, stroke)
+    if kind != raw.FPDF_PAGEOBJ_PATH or not fill.value:
+        return 0
     channels = [ctypes.c_uint() for _ in range(4)]
-    known = raw.FPDFPageObj_GetFillColor(handle, *channels)
-    return bool(fill.value and known) and channels[3].value == 255 and not raw.FPDFPageObj_HasTransparency(handle)
+    opaque = raw.FPDFPageObj_GetFillColor(handle, *channels) and channels[3].value == 255
+    straight = 4 <= raw.FPDFPath_CountSegments(handle) <= 5
+    return RECTANGLE if opaque and straight and not raw.FPDFPageObj_HasTransparency(handle) else FILLED
 
 
 def describe(text: Any, index: int, order: int, to_display: NDArray[np.float64], fonts: dict[int, bool]) -> Drawn:

@@ -50,7 +50,10 @@ def _unlocked(content: bytes, name: str, passwords: Sequence[str]) -> pdfium.Pdf
     if _encryption_damaged(content):
         raise ReadError(f"{name!r} is damaged: its encryption data cannot be used.")
     if passwords:
-        raise ReadError(f"{name!r} needs a password, and none of those given opens it: give it with {PASSWORD_OPTION}.")
+        raise ReadError(
+            f"{name!r} needs a password, and none of those given opens it: give another with {PASSWORD_OPTION}, "
+            "or, if one of them is right, a file whose encryption data is not damaged."
+        )
     raise ReadError(f"{name!r} needs a password: give it with {PASSWORD_OPTION}.")
 
 

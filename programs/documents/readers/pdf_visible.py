@@ -15,7 +15,7 @@ import pypdfium2.raw as raw
 from numpy.typing import NDArray
 
 from programs.documents.readers.pdf_chars import PageContent
-from programs.documents.readers.pdf_objects import INVISIBLE_MODES, Drawn
+from programs.documents.readers.pdf_objects import FILLED, INVISIBLE_MODES, RECTANGLE, Drawn
 
 SMALLEST = 1.0  # points; smaller text is a dot to the eye
 SCANNED = 0.5  # the share of a page that its image covers, from which on invisible text is taken for its OCR layer
@@ -92,7 +92,7 @@ def _look(page: pdfium.PdfPage, content: PageContent, hidden: NDArray[Any], ocr:
     boxes = np.where(_tells(content, starts, ends)[:, None], _pixels(content.ink, starts, scale, image.shape), whole)
     light = [n for n, start in enumerate(starts) if max(content.objects[content.drawn[start]].colour[:3]) >= 128]
     blank = set(_uniform(image, boxes))
-    buried = _buried(content, starts)
+    buried = _buried(content, starts, blank)
     suspects = sorted(n for n in blank.union(light, buried) if not hidden[starts[n]])
     if not suspects:
         return
@@ -133,15 +133,19 @@ def _tells(content: PageContent, starts: NDArray[np.int64], ends: NDArray[np.int
     return (np.add.reduceat(letters, starts) > 0) & (ends - starts >= 3)
 
 
-def _buried(content: PageContent, starts: NDArray[np.int64]) -> set[int]:
-    """The words that lie below a rectangle drawn after them, whatever is written on it."""
-    solid = content.shapes[content.shapes[:, 5] > 0]
+def _buried(content: PageContent, starts: NDArray[np.int64], blank: set[int]) -> set[int]:
+    """The words that lie below a rectangle drawn after them, and that leave no ink, or none but that of other words
+    on the rectangle."""
     first, last = np.minimum.reduceat(content.ink[:, :2], starts), np.maximum.reduceat(content.ink[:, 2:], starts)
     orders = content.orders[starts]
     found: set[int] = set()
-    for order, left, top, right, bottom, _ in solid[:MOST_COVERS]:
+    for order, left, top, right, bottom, _ in content.shapes[content.shapes[:, 5] == RECTANGLE][:MOST_COVERS]:
         inside = (first >= (left - 0.5, top - 0.5)).all(1) & (last <= (right + 0.5, bottom + 0.5)).all(1)
-        found.update(np.flatnonzero(inside & (orders < order)).tolist())
+        above = orders > order
+        for number in np.flatnonzero(inside & ~above):
+            written_over = (first[above] < last[number]).all(1) & (last[above] > first[number]).all(1)
+            if number in blank or written_over.any():
+                found.add(int(number))
     return found
 
 
@@ -198,7 +202,7 @@ def _why(
     left, top, right, bottom = box
     x, y = (left + right) / 2, (top + bottom) / 2
     over = np.vstack([content.images, content.shapes])
-    over = over[over[:, 0] > drawn.order]
+    over = over[(over[:, 0] > drawn.order) & (over[:, 5] >= FILLED)]
     if uniform and ((over[:, 1] <= x) & (over[:, 2] <= y) & (over[:, 3] >= x) & (over[:, 4] >= y)).any():
         return COVERED
     red, green, blue, alpha = drawn.colour
