@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from typing import Any
 from unicodedata import normalize
-
-import bm25s
 
 from programs.documents.document import Document
 from programs.documents.fold import SPACELESS
@@ -134,7 +133,9 @@ class Shelf:
         return Choice(JOINT.join(texts), tuple(runs), tuple(numbers), whole, tuple(left_out), passages)
 
     @cached_property
-    def _index(self) -> bm25s.BM25:
+    def _index(self) -> Any:
+        import bm25s  # it brings numba, which takes a second that documents that fit need not wait for
+
         index = bm25s.BM25()
         texts = [(self._documents[each.place], each) for each in self._passages]
         terms = [[*_terms(document.name), *_terms(document.text[each.start : each.end])] for document, each in texts]

@@ -19,7 +19,8 @@ from programs.documents.ask import QUOTE_AGAIN, QUOTES
 from programs.documents.cite import cite, quotes_of, references
 from programs.documents.document import Document, Unreadable
 from programs.documents.find import Finder
-from programs.documents.plan import EVIDENCE
+from programs.documents.journal import key_of
+from programs.documents.plan import EVIDENCE, LEAST
 from programs.documents.question import NOT_THERE, Question
 from programs.documents.settings import Settings
 from programs.documents.shelf import Choice, Shelf
@@ -136,12 +137,18 @@ class Support:
         if not self.documents:
             raise ProgramError("There is no document with a text to answer from.")
         self.unread = tuple(_unread(documents, unreadable))
-        self._backend, self._effort, self._temperature = backend, effort, temperature
+        self._backend = backend.routed(key_of([document.text_sha256 for document in self.documents]))
+        self._effort, self._temperature = effort, temperature
         self._calibration, self._cancel = calibration, cancel or Cancellation()
-        settings = Settings(budget=budget, max_tokens=max_tokens)
-        self._budget = settings.tokens(backend.model_info["context_length"])
+        context = backend.model_info["context_length"]
+        self._budget = Settings(budget=budget, max_tokens=max_tokens).tokens(context)
         self._room = self._budget.room([Question(question="?", effort=effort)], self._count)
         room = self._room - self._room // TALK - self._count(SUPPORT)
+        if room < LEAST:
+            raise ProgramError(
+                f"The context of {context:,} tokens leaves no room for documents beside a conversation: serve the "
+                "model with a larger --context-length."
+            )
         self._shelf = Shelf(self.documents, room, self._count)
         self._choice: Choice | None = None
         self._history: list[tuple[str, str]] = []  # questions, and the answers as the model gave them
@@ -316,6 +323,6 @@ def _nearness(citation: Citation) -> int:
 
 
 def _place(evidence: Evidence) -> object:
-    """What makes two quotes one: their passage, or their words where they have none."""
+    """What makes two quotes one: the passage that holds them, or their words where none does."""
     citation = evidence.citation
-    return citation.quote if citation.start is None else (evidence.document, citation.start, citation.end)
+    return (evidence.document, citation.start, citation.end) if citation.verified else citation.quote
