@@ -80,6 +80,19 @@ def test_words_keep_the_spaces_between_them_and_get_no_others() -> None:
     assert read_pdf(raw_pdf(kerned + spaced), "a.pdf").text == "Words in one line\nwide letters\n"
 
 
+def test_program_code_keeps_its_indentation() -> None:
+    code = ["def read(path):", "    if not path:", "        return None", "    return open(path)"]
+    page = "".join(draw(line, 50, 700 - 14 * number, font="F3") for number, line in enumerate(code))
+    placed = "".join(
+        draw(line.strip(), 50 + 6.6 * (len(line) - len(line.lstrip())), 500 - 14 * number, font="F3")
+        for number, line in enumerate(code)
+    )
+    for operators in (page, placed):
+        assert read_pdf(raw_pdf(operators), "code.pdf").text.splitlines() == code
+    words = draw("A line", 50, 700) + draw("and an indented one", 90, 686)
+    assert read_pdf(raw_pdf(words), "words.pdf").text == "A line\nand an indented one\n"
+
+
 def test_raised_and_lowered_signs_stay_in_their_line() -> None:
     page = (
         draw("x", 50, 700)

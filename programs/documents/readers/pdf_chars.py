@@ -148,7 +148,7 @@ def _characters(
     real &= (np.abs(boxes) < 1e6).all(axis=1) & (np.abs(origin) < 1e6).all(axis=1)  # false for what is no number, too
     objects: list[Drawn] = []
     places: dict[int, int] = {}
-    fonts: dict[int, bool] = {}
+    fonts: dict[int, str] = {}
     drawn = np.zeros(n, np.int32)
     for index in np.flatnonzero(real):
         address = addresses[index]

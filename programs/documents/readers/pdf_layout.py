@@ -5,7 +5,8 @@ Lengths are in points along (`left`, `right`) and across (`base`, downwards) the
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from programs.documents.readers.pdf_chars import PageContent
 from programs.documents.readers.pdf_order import Row, Segment, reading_order
 
 GAP = 0.9  # of the size: wider is no space between words, but between cells or columns
+MOST_SPACES = 60
 SPACE = 0.2  # of the size: wider is a space where two objects meet
 OVERLAP = "lines lie on one another, and may be mixed up"
 UNTURNED = "its right-to-left words stand from left to right, and are read so"
@@ -34,10 +36,14 @@ class Typed:
 
 @dataclass(frozen=True)
 class Line:
+    """`left`: where it begins; `pitch`: the width of each of its letters where they are all alike, else 0."""
+
     text: str
     size: float
     bold: bool
     alone: bool  # nothing else stands on its baseline
+    left: float
+    pitch: float
 
 
 @dataclass
@@ -73,7 +79,7 @@ def layout(content: PageContent, typed: Sequence[Typed] = ()) -> Layout:
             made.doubts.append(UNTURNED)
         rtl = direction.rtl
         rows = reading_order(segments, rtl, content.height, made.doubts)
-        made.lines += [line for row in rows if (line := _line(content, row, direction)).text]
+        made.lines += _indented([line for row in rows if (line := _line(content, row, direction)).text])
         if len(segments) > 1 and _overlapping(segments):
             made.doubts.append(OVERLAP)
     if len(runs) > 1:
@@ -163,7 +169,21 @@ def _line(content: PageContent, row: Row, direction: Direction) -> Line:
     segments = row.segments
     main = max(segments, key=lambda segment: len(segment.text))
     bold = all(len(s.chars) > 0 and content.objects[content.drawn[s.chars[0]]].bold for s in segments)
-    return Line(_text(content, segments, direction), main.size, bold, len(segments) == 1)
+    fixed = len(main.chars) > 0 and content.objects[content.drawn[main.chars[0]]].fixed
+    pitch = _middle(content.boxes[main.chars, 2] - content.boxes[main.chars, 0]) if fixed else 0.0
+    return Line(_text(content, segments, direction), main.size, bold, len(segments) == 1, segments[0].left, pitch)
+
+
+def _indented(lines: list[Line]) -> list[Line]:
+    """Lines of program code with the spaces at their beginning, which a page shows by their place."""
+    made: list[Line] = []
+    for code, run in groupby(lines, key=lambda line: line.pitch > 0):
+        group = list(run)
+        edge = min(line.left for line in group)
+        for line in group:
+            spaces = min(MOST_SPACES, round((line.left - edge) / line.pitch)) if code else 0
+            made.append(replace(line, text=" " * spaces + line.text))
+    return made
 
 
 def _text(content: PageContent, segments: Sequence[Segment], direction: Direction) -> str:

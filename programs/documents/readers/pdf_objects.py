@@ -21,6 +21,7 @@ FILLED, RECTANGLE = 1, 2
 INVISIBLE_MODES = (3, 7)  # neither filled nor stroked, PDF 32000-1, 9.3.6
 
 _BOLD = re.compile(r"bold|black|heavy|demi", re.IGNORECASE)
+_FIXED = re.compile(r"mono|courier|consol|typewriter|cmtt|fixed|menlo|code", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Drawn:
     size: float
     angle: float
     bold: bool
+    fixed: bool  # all its letters have one width
 
 
 def display_matrix(page: pdfium.PdfPage, width: float, height: float) -> NDArray[np.float64]:
@@ -117,7 +119,7 @@ def _cover(handle: Any, kind: int) -> int:
     return RECTANGLE if opaque and straight and not raw.FPDFPageObj_HasTransparency(handle) else FILLED
 
 
-def describe(text: Any, index: int, order: int, to_display: NDArray[np.float64], fonts: dict[int, bool]) -> Drawn:
+def describe(text: Any, index: int, order: int, to_display: NDArray[np.float64], fonts: dict[int, str]) -> Drawn:
     handle = raw.FPDFText_GetTextObject(text, index)
     mode = raw.FPDFTextObj_GetTextRenderMode(handle)
     matrix = raw.FS_MATRIX()
@@ -131,8 +133,17 @@ def describe(text: Any, index: int, order: int, to_display: NDArray[np.float64],
     font = raw.FPDFTextObj_GetFont(handle)
     key = address_of(font)
     if key not in fonts:
-        fonts[key] = _is_bold(font)
-    return Drawn(handle, order, mode, _colour(handle, mode), size, angle, fonts[key])
+        fonts[key] = _font_name(font)
+    return Drawn(
+        handle,
+        order,
+        mode,
+        _colour(handle, mode),
+        size,
+        angle,
+        bool(_BOLD.search(fonts[key])),
+        bool(_FIXED.search(fonts[key])),
+    )
 
 
 def put_last_drawn(objects: list[Drawn], dropped: list[tuple[int, Any]]) -> None:
@@ -166,7 +177,7 @@ def _colour(handle: Any, mode: int) -> tuple[int, int, int, int]:
     return red, green, blue, alpha
 
 
-def _is_bold(font: Any) -> bool:
+def _font_name(font: Any) -> str:
     name = ctypes.create_string_buffer(256)
     length = raw.FPDFFont_GetBaseFontName(font, name, 256)
-    return bool(_BOLD.search(name.value.decode("latin-1"))) if 0 < length <= 256 else False
+    return name.value.decode("latin-1") if 0 < length <= 256 else ""
