@@ -79,11 +79,10 @@ def parts_of(document: Document, room: int, overlap: int, count: Count) -> tuple
     cuts: list[tuple[int, int]] = []  # of borders
     first = 0
     while True:
-        last = bisect_right(sums, sums[first] + room) - 1
+        last = max(bisect_right(sums, sums[first] + room) - 1, first + 1)  # a piece above the room goes on its own
         if last >= len(ends):
             cuts.append((first, len(ends)))
             break
-        last = max(last, first + 1)  # a piece that alone exceeds the room goes on its own
         nearest = bisect_left(sums, sums[first] + (1 - WINDOW) * room, first + 1, last)
         last = max(range(nearest, last + 1), key=lambda border: (strengths[border - 1], border))
         cuts.append((first, last))

@@ -66,8 +66,14 @@ def test_a_line_without_any_border_is_still_cut():
     assert parts[-1].end == len(text) and all(part.end - part.start <= 5000 for part in parts)
 
 
+def test_a_last_piece_above_the_room_ends_the_parts():
+    text = "a b\n" + "word " * 300 + "\n"
+    parts = parts_of(document(text), 10, 2, words)
+    assert parts[-1].end == len(text) and all(part.start < part.end for part in parts)
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.text(alphabet="ab .\n。", max_size=3000), st.integers(64, 400), st.integers(0, 300))
+@given(st.text(alphabet="ab .\n。", max_size=3000), st.integers(1, 400), st.integers(0, 300))
 def test_any_text_is_covered_by_parts_that_go_forward(text, room, overlap):
     parts = parts_of(document(text), room, overlap, len)
     assert parts[0].start == 0 and parts[-1].end == len(text)
