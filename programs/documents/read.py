@@ -131,6 +131,8 @@ def read_file(path: Path, name: str, passwords: Sequence[str] = ()) -> Document:
         raise
     except MemoryError as error:
         raise ReadError(f"{name!r} needs more memory than a document is given: split it.") from error
+    except RecursionError as error:
+        raise ReadError(f"{name!r} is nested deeper than its reader can follow.") from error
     except Exception as error:  # what a parser does not bear is a damaged file, whatever it raises
         said = " ".join(str(error).split())[:200]
         raise ReadError(f"{name!r} is damaged: its reader failed ({type(error).__name__}: {said}).") from error

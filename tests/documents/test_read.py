@@ -149,6 +149,18 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_document_nested_without_end_is_refused_and_a_deep_one_is_read(tmp_path: Path) -> None:
+    def nested(depth: int) -> bytes:
+        return docx("<w:tbl><w:tr><w:tc>" * depth + paragraph("deep") + "</w:tc></w:tr></w:tbl>" * depth)
+
+    put(tmp_path, deep_dot_docx=nested(20), deeper_dot_docx=nested(3_000), deepest_dot_docx=nested(100_000))
+    deep, *others = read_all(find_files([tmp_path]))
+    assert isinstance(deep, Document) and deep.text == "deep"
+    assert [other.why for other in others if isinstance(other, Unreadable)] == [
+        f"'{name}.docx' is nested deeper than its reader can follow." for name in ("deeper", "deepest")
+    ]
+
+
 def test_files_come_in_order_whatever_the_number_of_processes(tmp_path: Path) -> None:
     put(tmp_path, **{f"{number:02}_dot_txt": f"text {number}" for number in range(12)}, twin_dot_txt="text 3")
     files = find_files([tmp_path])

@@ -28,7 +28,7 @@ WIDER |= {"euc_kr": "cp949", "iso8859-9": "cp1254", "tis-620": "cp874"}
 # Codecs that are no encodings of documents, or whose decoding is slow on hostile input.
 NOT_TEXT = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "utf-7", "undefined", "mbcs", "oem"}
 # Bytes that no text holds: control characters, less backspace, tab, line ends, form feed and escape.
-CONTROL = re.compile(rb"[\x00-\x07\x0e-\x1a\x1c-\x1f]")
+CONTROL = bytes([*range(0x08), *range(0x0E, 0x1B), *range(0x1C, 0x20)])
 # Single-byte encodings of Latin letters, the likeliest first, with the letters beyond ASCII that their languages use:
 # the detector knows them apart by little, and takes German for Polish.
 WESTERN = "àâäáãåæçèéêëìíîïñòóôöøœùúûüÿµ"
@@ -73,7 +73,7 @@ def decode(content: bytes, name: str, declared: str = "", place: str = "") -> De
             return _replacing(content[len(mark) :], encoding, name, place)
     if encoding := _utf16(content):
         return _replacing(content, encoding, name, place)
-    if len(CONTROL.findall(content)) > max(1, len(content) // 1000):
+    if len(content) - len(content.translate(None, CONTROL)) > max(1, len(content) // 1000):
         raise ReadError(f"{name!r} is of no format that is read: give {FORMATS}.")
     if b"\x1b$" in content or b"\x1b(J" in content:  # the escapes of ISO 2022, whose bytes are all ASCII
         try:
@@ -163,8 +163,10 @@ def _strays(content: bytes) -> int:
     nothing but ASCII is right."""
     text = content.decode("utf-8", "replace")
     lost = text.count("\ufffd") - content.count("\ufffd".encode())
+    if lost > max(3, len(text) // 1000):
+        return 0
     right = sum(1 for character in text if character > "\x7f") - text.count("\ufffd")
-    return lost if lost <= max(3, len(text) // 1000) and right >= lost else 0
+    return lost if right >= lost else 0
 
 
 def _guessed(content: bytes, name: str, place: str, declared: str) -> Decoded:

@@ -79,12 +79,13 @@ def read_html(content: bytes, name: str) -> Document:
 
 def html_text(source: str, name: str, xhtml: bool = False) -> tuple[str, tuple[Heading, ...], tuple[Remark, ...]]:
     """The text of one page, its headings, and what is hidden or not read. `xhtml`: elements may close themselves."""
-    if _depth(source) > DEPTH_LIMIT:
+    depth = _depth(source)
+    if depth > DEPTH_LIMIT:
         raise ReadError(f"{name!r} has more than {DEPTH_LIMIT:,} elements one within another: it is not read.")
     tree = LexborHTMLParser(SELF_CLOSED.sub(r"<\1\2></\1>", source) if xhtml else source)
     if tree.root is None:
         return "", (), ()
-    reader = _Reader(tree)
+    reader = _Reader(tree, depth)
     if tree.head and not tree.css_first("h1") and (title := tree.head.css_first("title")):
         reader.writer.text(title.text())
         reader.writer.line(2)
@@ -114,10 +115,10 @@ class _Place:
 class _Reader:
     """A walk over the elements of a page, without recursion."""
 
-    def __init__(self, tree: LexborHTMLParser):
+    def __init__(self, tree: LexborHTMLParser, depth: int):
         self.writer = _Writer()
         self.headings: list[Heading] = []
-        self._styles = Styles(tree)
+        self._styles = Styles(tree, depth)
         self._hidden: dict[str, _Writer] = {}
         self._unread: Counter[str] = Counter()
         self._lists: list[_List] = []
@@ -162,6 +163,9 @@ class _Reader:
             found.append(
                 Remark("hidden", "", f"text that the page does not show ({why}{cut})", text=text[:HIDDEN_LIMIT])
             )
+        if self._styles.unmatched:
+            what = f"what {self._styles.unmatched} of its style rules hide is read as if it were seen"
+            found.append(Remark("doubtful", "", what))
         return found
 
     def _enter(self, node: LexborNode, place: _Place) -> _Place | None:

@@ -5,18 +5,22 @@ parsed) and order are kept; rules for other media than the screen, for states su
 """
 
 import re
+import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
-RULE_LIMIT = 500  # rules of one page that are matched
+RULE_LIMIT = 5_000  # rules of one page that are matched
+WAYS_LIMIT = 100_000  # in which a selector may be tried on one element: "a b c" goes up the page for b, and again for a
+MATCHING_LIMIT = 10.0  # seconds that all rules of a page may take
 NEAR = 24  # of 255: two colours that differ by less in every channel are not told apart by eye
 
 Colour = tuple[int, int, int] | Literal["unknown"]
 Declarations = dict[str, str]
 
-COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 HIDING = re.compile(
     r"(?:display|visibility|opacity|font-size|font|color|background|background-color|text-indent|left|top|margin-left"
     r"|clip|clip-path|height|max-height|width|max-width|transform|overflow)"
@@ -44,7 +48,7 @@ class Seen:
     colour: Colour | Literal["none"] = (0, 0, 0)
     background: Colour = (255, 255, 255)
 
-    @property
+    @cached_property
     def why_hidden(self) -> str:
         """What hides the text, or ""."""
         if self.gone:
@@ -62,9 +66,11 @@ class Seen:
 
 
 class Styles:
-    """The style sheets of one page, matched to its elements."""
+    """The style sheets of one page, matched to its elements. `depth`: how deep these nest. `unmatched`: how many rules
+    were not, because that would take too long."""
 
-    def __init__(self, tree: LexborHTMLParser):
+    def __init__(self, tree: LexborHTMLParser, depth: int):
+        self.unmatched = 0
         self._of: dict[int, Declarations] = {}
         self._important: dict[int, Declarations] = {}
         rules = []
@@ -72,7 +78,13 @@ class Styles:
             rules += _rules(sheet.text() or "")
         if not any(_could_hide(declarations) for _, declarations in rules):
             return
+        self.unmatched = max(0, len(rules) - RULE_LIMIT)
+        until = time.monotonic() + MATCHING_LIMIT
         for selector, declarations in sorted(rules[:RULE_LIMIT], key=lambda rule: _specificity(rule[0])):
+            steps = len(re.split(r"\s+|~", re.sub(r"\s*([>+~])\s*", r"\1", selector))) - 1
+            if max(depth, 1) ** max(steps - 1, 0) > WAYS_LIMIT or time.monotonic() > until:
+                self.unmatched += 1
+                continue
             try:
                 matched = tree.css(selector)
             except SelectolaxError:
