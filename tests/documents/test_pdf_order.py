@@ -56,6 +56,12 @@ def test_columns_that_are_drawn_line_by_line_across_the_page_are_still_columns()
     stands_once_each(read_pdf(raw_pdf(page), "two.pdf"), SENTENCES["left"], SENTENCES["right"])
 
 
+def test_columns_that_are_drawn_from_the_right_are_read_from_the_left() -> None:
+    page = lines(wrapped("right", 42), 310, 740) + lines(wrapped("left", 42), 50, 740)
+    text = flat(read_pdf(raw_pdf(page), "two.pdf").text)
+    assert text == f"{SENTENCES['left']} {SENTENCES['right']}"
+
+
 @pytest.mark.parametrize("shift", [2, 5, 7, 9])
 def test_columns_whose_lines_do_not_align_are_still_columns(shift: int) -> None:
     page = lines(wrapped("left", 42), 50, 740) + lines(wrapped("right", 42), 310, 740 - shift)

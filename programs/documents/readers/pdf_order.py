@@ -152,9 +152,9 @@ def _parallel(
     values = any(np.mean([_length(row) for row in part]) < SHORT for part in parts)
     if by_column and not prose and values and _aligned(parts):
         return _visual(segments, rtl)  # a table that was drawn column by column
-    if by_column or (prose and len(blocks) <= fewest):
+    if not by_column and prose and len(blocks) <= fewest:  # parts of columns, or cells full of words
         return [row for block in blocks for row in reading_order(block, rtl, height, doubts, depth + 1)]
-    if prose and _continues(parts):
+    if by_column or (prose and _continues(parts)):
         ordered = [columns[place] for place in sorted(columns, reverse=rtl)]
         return [row for column in ordered for row in reading_order(column, rtl, height, doubts, depth + 1)]
     if prose:
