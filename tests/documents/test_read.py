@@ -66,6 +66,16 @@ def test_nothing_to_read_is_said(tmp_path: Path) -> None:
         find_files([])
 
 
+def encrypted(archive: bytes) -> bytes:
+    """With the mark that its members are."""
+    marked = bytearray(archive)
+    for header, flags in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
+        place = -1
+        while (place := archive.find(header, place + 1)) >= 0:
+            marked[place + flags] |= 1
+    return bytes(marked)
+
+
 WORD_97 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504)
 
 
@@ -85,6 +95,7 @@ WORD_97 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504)
         ("x.doc", WORD_97 + "WordDocument".encode("utf-16-le"), "is a Word document of before 2007"),
         ("x.xls", WORD_97 + "Workbook".encode("utf-16-le"), "is an Excel workbook"),
         ("x.docx", WORD_97 + "EncryptedPackage".encode("utf-16-le"), "needs a password: save it without one"),
+        ("x.docx", encrypted(docx(paragraph("text"))), "is encrypted and needs a password"),
         ("x.rtf", b"{\\rtf1 hello}", "is rich text (RTF)"),
         ("x.docx", docx(paragraph("text"))[:-60], "is damaged"),
         ("x.docx", b"PK\3\4 and then nothing", "is damaged"),

@@ -85,6 +85,13 @@ def test_a_stray_byte_costs_one_character_and_is_told(stray: bytes) -> None:
     ]
 
 
+def test_damage_in_many_places_is_no_other_encoding() -> None:
+    damaged = b"\xff".join(word.encode() for word in (GERMAN * 8).split(" Gr")) + RUSSIAN.encode()
+    document = read_text(damaged, "x.txt")
+    assert RUSSIAN in document.text and document.text.count("\ufffd") == 8
+    assert [each.what for each in document.remarks] == ["8 damaged characters were read as \ufffd"]
+
+
 @pytest.mark.parametrize(
     "content", [os.urandom(5_000), bytes(5_000), b"text\x00with\x00zeros" * 20, b"\xff\xfe" + os.urandom(5_001)]
 )

@@ -159,14 +159,15 @@ def _strict(content: bytes, encoding: str) -> str | None:
 
 
 def _strays(content: bytes) -> int:
-    """How many characters of UTF-8 with a few damaged places are lost; 0 where it is not UTF-8: too much is wrong, or
-    nothing but ASCII is right."""
+    """How many characters of UTF-8 with damaged places are lost; 0 where it is not UTF-8: too much is wrong for what is
+    right, and bytes of other encodings are seldom right by chance."""
     text = content.decode("utf-8", "replace")
     lost = text.count("\ufffd") - content.count("\ufffd".encode())
-    if lost > max(3, len(text) // 1000):
+    if lost > len(text) // 20 + 3:
         return 0
     right = sum(1 for character in text if character > "\x7f") - text.count("\ufffd")
-    return lost if right >= lost else 0
+    few = lost <= max(3, len(text) // 1000)
+    return lost if right >= (lost if few else 5 * lost) else 0
 
 
 def _guessed(content: bytes, name: str, place: str, declared: str) -> Decoded:
