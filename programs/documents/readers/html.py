@@ -16,6 +16,7 @@ from programs.documents.document import Document, Heading, ReadError, Remark
 from programs.documents.readers.encoding import decode
 from programs.documents.readers.numerals import numeral
 from programs.documents.readers.styles import Seen, Styles
+from programs.documents.readers.writer import Writer
 
 DEPTH_LIMIT = 10_000  # the parser's time grows with the square of the depth: 0.1 s here, 9 s at 100,000
 HIDDEN_LIMIT = 2_000  # characters of one hidden passage that are kept
@@ -47,7 +48,6 @@ UNREAD |= {"embed": "object", "video": "film", "audio": "sound", "canvas": "draw
 RAISED = str.maketrans("0123456789+-−()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ⁿ")
 LOWERED = str.maketrans("0123456789+-−()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₍₎")
 SHIFTED = re.compile(r"[0-9+\-−()n]{1,8}")
-WHITE = re.compile(r"[ \t\n\r\f]+")
 # Elements that stay open until they are closed.
 OPEN_OR_CLOSE = re.compile(
     r"<(/?)(?:div|span|b|i|u|s|em|strong|font|small|big|code|tt|sub|sup|blockquote|section|article|ul|ol|dl|table"
@@ -116,10 +116,10 @@ class _Reader:
     """A walk over the elements of a page, without recursion."""
 
     def __init__(self, tree: LexborHTMLParser, depth: int):
-        self.writer = _Writer()
+        self.writer = Writer()
         self.headings: list[Heading] = []
         self._styles = Styles(tree, depth)
-        self._hidden: dict[str, _Writer] = {}
+        self._hidden: dict[str, Writer] = {}
         self._unread: Counter[str] = Counter()
         self._lists: list[_List] = []
         self._complex: set[int] = set()
@@ -231,7 +231,7 @@ class _Reader:
     def _text(self, text: str, place: _Place) -> None:
         if why := place.seen.why_hidden:
             if text.strip():
-                self._hidden.setdefault(why, _Writer()).text(text)
+                self._hidden.setdefault(why, Writer()).text(text)
             return
         if place.shifted and SHIFTED.fullmatch(text):
             text = text.translate(place.shifted)
@@ -292,67 +292,3 @@ def _follows_a_cell(node: LexborNode) -> bool:
     while before is not None and before.tag not in CELLS:
         before = before.prev
     return before is not None
-
-
-class _Writer:
-    """Text put down with collapsed white space. A line end, a tab or a label is only written once text follows it."""
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-        self.length = 0
-        self.first: int | None = None  # where the first text since this was None stands
-        self._ends = 0
-        self._tabs = 0
-        self._space = False
-        self._label = ""
-
-    def line(self, ends: int = 1) -> None:
-        """Begin a line, with an empty one before it for two `ends`; what follows a label stays beside it."""
-        if self._label:
-            return
-        self._ends = max(self._ends, ends)
-        self._space = False
-        self._tabs = 0
-
-    def next_line(self) -> None:
-        self.line(min(self._ends + 1, 2))
-
-    def cell(self) -> None:
-        self._tabs += 1
-        self._space = False
-
-    def space(self) -> None:
-        self._space = True
-
-    def label(self, label: str) -> None:
-        self._label = label
-
-    def text(self, text: str) -> None:
-        words = WHITE.sub(" ", text)
-        if words.startswith(" "):
-            self._space = True
-        if words := words.strip(" "):
-            self._put(words)
-            self._space = WHITE.match(text, len(text) - 1) is not None
-
-    def kept(self, text: str) -> None:
-        """As it is, but for line ends at its end."""
-        body = text.rstrip("\n")
-        if body:
-            leading = len(body) - len(body.lstrip("\n"))
-            self._ends = max(self._ends, leading) if leading else self._ends
-            self._put(body[leading:])
-        self._ends = max(self._ends, len(text) - len(body))
-
-    def _put(self, text: str) -> None:
-        before = ""
-        if self.length:
-            before = "\n" * self._ends or " " * (self._space and not self._tabs)
-        before += "\t" * self._tabs + self._label
-        self.parts += (before, text)
-        if self.first is None:
-            self.first = self.length + len(before)
-        self.length += len(before) + len(text)
-        self._ends = self._tabs = 0
-        self._space = False
-        self._label = ""
