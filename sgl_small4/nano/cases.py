@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from random import Random
 
 from sgl_small4.nano.tasks import arithmetic, tools
-from sgl_small4.nano.tasks.documents import KINDS, Document, held_out
+from sgl_small4.nano.tasks.documents import KINDS, Document, held_out, quote
 from sgl_small4.nano.tasks.turns import Turn
 
 
 @dataclass(frozen=True)
 class Case:
-    """One question on its own, below a system prompt that is empty or a document."""
+    """One question below a system prompt that is empty or a document, and below earlier turns without their traces."""
 
     system: str
     turn: Turn
+    history: tuple[Turn, ...] = ()
 
 
 def sums(random: Random, count: int) -> list[Case]:
@@ -50,6 +51,17 @@ def documents(
         document = Document(seed, tokens, length, (len(cases) // questions) % len(KINDS))
         asked = min(questions, count - len(cases))
         cases += [Case(document.text, document.question(float(missing))) for _ in range(asked)]
+    return cases
+
+
+def quotes(made: list[Case], questions: int, before: int = 0) -> list[Case]:
+    """The evidence asked for after the right answer to each of `made`, `questions` of which share a document; `before`
+    other questions of that document stand answered before."""
+    cases = []
+    for at, case in enumerate(made):
+        first = at - at % questions
+        others = [other.turn for other in made[first : first + questions] if other is not case]
+        cases.append(Case(case.system, quote(case.turn), (*others[:before], case.turn)))
     return cases
 
 

@@ -12,6 +12,7 @@ from sgl_small4.nano.operators import Operators
 from sgl_small4.nano.shape import Shape
 from sgl_small4.nano.tokenizer import CONTROL
 
+WEIGHTS = "model.safetensors"
 GENERATION = {
     "bos_token_id": CONTROL["<s>"],
     "eos_token_id": CONTROL["</s>"],
@@ -57,7 +58,7 @@ def load_checkpoint(folder: Path, operators: Operators) -> Model:
     """The model of a checkpoint folder, in float32."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model = Model(Shape(**{field.name: config[field.name] for field in fields(Shape)}), operators)
-    stored = load_file(folder / "model.safetensors")
+    stored = load_file(folder / WEIGHTS)
     for name, place in tensors(model).items():
         place.copy_(stored[name])  # a view of the parameter
     return model
@@ -67,10 +68,10 @@ def export(model: Model, folder: Path, dtype: torch.dtype = torch.bfloat16) -> N
     """`model.safetensors`, `config.json` and `generation_config.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     saved = {name: weight.to(dtype).contiguous() for name, weight in tensors(model).items()}
-    part = folder / "model.safetensors.part"
+    part = folder / f"{WEIGHTS}.part"
     save_file(saved, part, metadata={"format": "pt"})
     part.chmod(0o644)
-    part.replace(folder / "model.safetensors")  # never in place: a server may have the old file mapped
+    part.replace(folder / WEIGHTS)  # never in place: a server may have the old file mapped
     config = model.shape.hugging_face() | {"dtype": str(dtype).removeprefix("torch.")}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(GENERATION, indent=1) + "\n", encoding="utf-8")

@@ -9,8 +9,8 @@ from sgl_small4.nano.tokenizer import CONTROL, Coder
 
 Segment = tuple[list[int], int]  # ids and the mark of their loss
 
-SILENT, COPYING, DOCUMENT_HIGH, DOCUMENT_NONE, SUM_HIGH, SUM_NONE, OTHER = range(7)
-MARKS = ("silent", "copy", "docH", "docN", "sumH", "sumN", "other")
+SILENT, COPYING, DOCUMENT_HIGH, DOCUMENT_NONE, SUM_HIGH, SUM_NONE, OTHER, QUOTED = range(8)
+MARKS = ("silent", "copy", "docH", "docN", "sumH", "sumN", "other", "quote")
 
 
 class Format:
@@ -63,7 +63,11 @@ class Format:
 
     def forgotten_turn(self, turn: Turn) -> list[Segment]:
         """A past turn at effort high as clients send it back: without its trace."""
-        return [(self.user(turn.question) + self.answer(turn.answer), SILENT)]
+        return [(self.past([turn]), SILENT)]
+
+    def past(self, turns: Sequence[Turn]) -> list[int]:
+        """Earlier turns without their traces."""
+        return [token for turn in turns for token in self.user(turn.question) + self.answer(turn.answer)]
 
     def _block(self, name: str, text: str) -> list[int]:
         return [CONTROL[f"[{name}]"], *self.coder(text), CONTROL[f"[/{name}]"]]

@@ -24,6 +24,8 @@ from sgl_small4.nano.tokenizer import CONTROL, Coder
 
 LENGTHS = (500, 2000, 4000, 8000)  # of documents, in tokens
 ABSENT_LENGTHS = (500, 2000)
+QUOTE_LENGTHS = (500, 2000, 4000)
+BEFORE = 3  # questions answered before the one whose evidence is asked for
 QUESTIONS = 5  # to a document
 SUM_TOKENS, DOCUMENT_TOKENS = 400, 120  # limits of a reply
 
@@ -93,7 +95,7 @@ class Evaluation:
             document = self.format.opening(True, group[0].system)
             settings = document.index(CONTROL["[MODEL_SETTINGS]"])
             suffixes = [
-                self.format.opening(high)[1:] + self.format.user(case.turn.question)
+                self.format.opening(high)[1:] + self.format.past(case.history) + self.format.user(case.turn.question)
                 for high in (True, False)
                 for case in group
             ]
@@ -173,6 +175,27 @@ def figures(evaluation: Evaluation, show: Callable[[Figure], None], longest: int
         if tokens <= longest:
             made = cases.documents(random, count, tokens, QUESTIONS, evaluation.length, missing=True)
             for figure, _ in evaluation.documents(f"not in the document, {tokens:,} tokens", made):
+                show(figure)
+    quotes(evaluation, show, longest)
+
+
+def quotes(evaluation: Evaluation, show: Callable[[Figure], None], longest: int) -> None:
+    """The rows about evidence, asked for after the right answer; a quote must be the whole line and nothing else."""
+
+    def made(tokens: int, missing: bool = False) -> list[cases.Case]:
+        return cases.documents(evaluation.random, evaluation.count, tokens, QUESTIONS, evaluation.length, missing)
+
+    rows = [
+        (f"quote of the answered line, {tokens:,} tokens", tokens, cases.quotes(made(tokens), QUESTIONS))
+        for tokens in QUOTE_LENGTHS
+    ]
+    later = cases.quotes(made(500), QUESTIONS, BEFORE)
+    rows.append((f"quote of the answered line, 500 tokens, {BEFORE} other questions before", 500, later))
+    absent = cases.quotes(made(500, missing=True), QUESTIONS)
+    rows.append(("quotes nothing where the document does not answer, 500 tokens", 500, absent))
+    for name, tokens, asked in rows:
+        if tokens <= longest:
+            for figure, _ in evaluation.documents(name, asked):
                 show(figure)
 
 

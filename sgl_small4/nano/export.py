@@ -10,8 +10,8 @@ from sgl_small4.nano.checkpoint_io import export
 from sgl_small4.nano.model import Model
 from sgl_small4.nano.operators import Operators, Plain
 from sgl_small4.nano.shape import Shape
+from sgl_small4.nano.tokenizer import TOKENIZER_FILES
 
-TOKENIZER_FILES = ("tekken.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 TEMPLATE = Path(__file__).parents[1] / "prompt" / "template.jinja"
 
 

@@ -5,10 +5,20 @@ from random import Random
 
 import torch
 
-from sgl_small4.nano.conversation import DOCUMENT_HIGH, DOCUMENT_NONE, OTHER, SUM_HIGH, SUM_NONE, Format, Segment, size
+from sgl_small4.nano.conversation import (
+    DOCUMENT_HIGH,
+    DOCUMENT_NONE,
+    OTHER,
+    QUOTED,
+    SUM_HIGH,
+    SUM_NONE,
+    Format,
+    Segment,
+    size,
+)
 from sgl_small4.nano.tasks import arithmetic, chat, tools
 from sgl_small4.nano.tasks.copying import copying
-from sgl_small4.nano.tasks.documents import Document, held_out
+from sgl_small4.nano.tasks.documents import OTHER_QUOTES, QUOTE, Document, held_out, quote
 from sgl_small4.nano.tasks.turns import Turn
 from sgl_small4.nano.tokenizer import CONTROL
 
@@ -22,7 +32,14 @@ SYSTEM_PROMPTS = (
     "You are Nano, a small model.",
     "Give only the answer.",
 )
+READ = (  # the form that document jobs ask in
+    "Answer from the document below and from nothing else. Where it does not hold the answer, say exactly: "
+    "That is not in the document.\n\n{}"
+)
 AROUND_DOCUMENT = (
+    READ,
+    READ,
+    READ,
     "Answer from the document.\n\n{}",
     "Answer from this document only.\n\n{}",
     "You are a helpful assistant. Answer questions about this document.\n\n{}",
@@ -53,12 +70,13 @@ class Rows:
 
 class Mixture:
     """Makes rows from one random generator; the weights say how often short rows hold each kind, `share` what
-    arithmetic emphasises."""
+    arithmetic emphasises, `quotes` how often an answer about a document is followed by a request for its evidence."""
 
-    def __init__(self, random: Random, format: Format, share: arithmetic.Share) -> None:
+    def __init__(self, random: Random, format: Format, share: arithmetic.Share, quotes: float) -> None:
         self.random = random
         self.format = format
         self.share = share
+        self.quotes = quotes
 
     def rows(self, count: int, length: int, weights: tuple[int, int, int, int]) -> Rows:
         """`weights` of copying, documents, arithmetic, and tools with chat, in rows of 256. A longer row is mostly one
@@ -118,6 +136,7 @@ class Mixture:
             strange = random.random()
             mark = DOCUMENT_HIGH if high else DOCUMENT_NONE
             turn = document.question(0.1, 0.06)
+            quoted = strange >= 0.05 and random.random() < self.quotes
             if strange < 0.05:
                 turn, mark = self._small_turn(high)
             if wrap:
@@ -125,6 +144,10 @@ class Mixture:
                 turn, wrap = turn._replace(question=asked), ""
             if not self._add(segments, turn, high, mark, room, forget):
                 return segments
+            if quoted:
+                evidence = quote(turn, QUOTE if random.random() < 0.85 else random.choice(OTHER_QUOTES))
+                if not self._add(segments, evidence, high, QUOTED, room, False):
+                    return segments
 
     def _arithmetic(self, room: int) -> list[Segment]:
         random = self.random

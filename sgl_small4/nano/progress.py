@@ -28,14 +28,20 @@ class Progress:
         def add(name: str, made: list[cases.Case]) -> None:
             for high in (True, False):
                 self._sets[f"{name}/{'high' if high else 'none'}"] = [
-                    [(format.opening(high, case.system), 0), *format.turn(case.turn, high, OTHER)] for case in made
+                    [
+                        (format.opening(high, case.system) + format.past(case.history), 0),
+                        *format.turn(case.turn, high, OTHER),
+                    ]
+                    for case in made
                 ]
 
         add("sum", cases.sums(random, 100))
         add("easy", cases.easy_sums(random, 200))
         add("check", cases.checks(random, 100))
         for tokens in lengths:
-            add(f"doc{tokens}", cases.documents(random, max(24, 36000 // tokens), tokens, 1, length))
+            made = cases.documents(random, max(24, 36000 // tokens), tokens, 1, length)
+            add(f"doc{tokens}", made)
+            add(f"quote{tokens}", cases.quotes(made, 1))
         add("absent500", cases.documents(random, 48, 500, 1, length, missing=True))
         tool = tools.calculator(random, usual=True)
         self._sets["call/none"] = [

@@ -26,6 +26,7 @@ NAMED = {
 }
 SPECIAL = [NAMED.get(i, f"<SPECIAL_{i}>") for i in range(SPECIAL_COUNT)]
 CONTROL = {name: i for i, name in enumerate(SPECIAL)}
+TOKENIZER_FILES = ("tekken.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def train_merges(texts: Iterable[str], size: int = VOCABULARY_SIZE) -> list[bytes]:

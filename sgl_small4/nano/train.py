@@ -1,11 +1,14 @@
-"""Train the nano model from nothing: `python -m sgl_small4.nano.train --out FOLDER`.
+"""Train the nano model from nothing: `python -m sgl_small4.nano.train --out FOLDER`. With `--from CHECKPOINT` the model
+of a finished one practises instead what the tasks have gained since.
 
 A run is fixed by its seed and number of steps: every step draws its rows from a generator of its own, so a run that was
 stopped goes on from `FOLDER/state.pt` with what it would have seen. `FOLDER/log.jsonl` keeps the figures."""
 
 import argparse
+import hashlib
 import json
 import os
+import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -29,6 +32,7 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
 from sgl_small4.nano import compiled  # noqa: E402
+from sgl_small4.nano.checkpoint_io import WEIGHTS, load_checkpoint  # noqa: E402
 from sgl_small4.nano.conversation import MARKS, Format  # noqa: E402
 from sgl_small4.nano.induction import set_by_hand  # noqa: E402
 from sgl_small4.nano.mixture import Mixture  # noqa: E402
@@ -36,63 +40,40 @@ from sgl_small4.nano.model import Model  # noqa: E402
 from sgl_small4.nano.operators import Operators, Plain  # noqa: E402
 from sgl_small4.nano.optimiser import Optimiser  # noqa: E402
 from sgl_small4.nano.progress import Progress  # noqa: E402
+from sgl_small4.nano.schedule import FROM_NOTHING, PRACTICE, Schedule  # noqa: E402
 from sgl_small4.nano.shape import Shape  # noqa: E402
-from sgl_small4.nano.tasks.arithmetic import Share  # noqa: E402
 from sgl_small4.nano.tasks.corpus import texts  # noqa: E402
-from sgl_small4.nano.tokenizer import Coder, write_tokenizer  # noqa: E402
+from sgl_small4.nano.tokenizer import TOKENIZER_FILES, Coder, write_tokenizer  # noqa: E402
 
 TOKENIZER_SEED = 1
 STEP_TOKENS = 8192
-MUON_RATE, ADAM_RATE = 0.01, 0.002
-FLAT, WARM_STEPS = 0.3, 100  # the rates rise, stay until this share of the run, then fall to nothing
 BALANCE = 0.05
-MARK_WEIGHTS = torch.tensor([0.0, 1, 1, 2, 1, 2, 2])  # see conversation.MARKS: short replies count double
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Until this share of the run: how often each row length, and the weights of tasks in short rows. A length that was
-    never trained on fails outright, so the longest rows exceed the longest prompt that is to work."""
-
-    until: float
-    lengths: dict[int, int]
-    weights: tuple[int, int, int, int]
-    share: Share
-
-
-LONG = {256: 6, 512: 1, 1024: 1, 2048: 2, 3072: 2, 4608: 1}
-FIRST = Share()
-# What was learnt last: to find the given answer in the question; then carries without a trace, near the easy cases.
-CHECKS, NEAR = Share(checks=0.35), Share(checks=0.35, easy=0.25, pairs=0.7, near=0.5)
-PHASES = (
-    Phase(0.03, {256: 1}, (3, 5, 4, 1), FIRST),
-    Phase(0.10, {256: 4, 512: 2, 1024: 1}, (2, 4, 6, 2), FIRST),
-    Phase(0.40, {256: 5, 512: 1, 1024: 2, 2048: 2}, (2, 3, 6, 2), FIRST),
-    Phase(0.47, LONG, (1, 3, 6, 2), FIRST),
-    Phase(0.62, LONG, (1, 3, 6, 2), CHECKS),
-    Phase(1.00, LONG, (1, 3, 6, 2), NEAR),
-)
+MARK_WEIGHTS = torch.tensor([0.0, 1, 1, 2, 1, 2, 2, 1])  # see conversation.MARKS: short replies count double
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What fixes a run. `minutes` is a limit: a run that would exceed it shortens its schedule to end in time."""
+    """What fixes a run. `minutes` is a limit: a run that would exceed it shortens its schedule to end in time. `origin`
+    is the SHA-256 of the weights it goes on from, empty for a run from nothing."""
 
     steps: int
     minutes: float
     seed: int
     shape: Shape
+    origin: str = ""
+
+    @property
+    def schedule(self) -> Schedule:
+        return PRACTICE if self.origin else FROM_NOTHING
 
 
 class Trainer:
     """The state of a run and what moves it."""
 
-    def __init__(self, settings: Settings, coder: Coder, operators: Operators) -> None:
-        torch.manual_seed(settings.seed)
+    def __init__(self, settings: Settings, coder: Coder, model: Model) -> None:
         self.settings = settings
         self.format = Format(coder)
-        self.model = Model(settings.shape, operators)
-        set_by_hand(self.model)
+        self.model = model
         self.optimiser = Optimiser(self.model)
         self.step = self.tokens = 0
         self.seconds = 0.0
@@ -105,18 +86,20 @@ class Trainer:
     def advance(self) -> dict[str, tuple[int, float]]:
         """One step; gives the number of tokens and the summed loss of each kind, and the load balance."""
         done = self.done
-        random = Random(f"{self.settings.seed}/{self.step}")
-        phase = next(phase for phase in PHASES if done <= phase.until)
+        random = Random(f"{self.settings.seed}{self.settings.origin}/{self.step}")
+        schedule = self.settings.schedule
+        phase = schedule.phase(done)
         length = random.choices(list(phase.lengths), list(phase.lengths.values()))[0]
-        rows = Mixture(random, self.format, phase.share).rows(max(1, STEP_TOKENS // length), length, phase.weights)
+        mixture = Mixture(random, self.format, phase.share, phase.quotes)
+        rows = mixture.rows(max(1, STEP_TOKENS // length), length, phase.weights)
         at = rows.marks.view(-1)[1:].nonzero().view(-1)  # positions whose next token has a loss
         marks = rows.marks.view(-1)[at + 1].long()
         logits, balance = self.model(rows.ids, rows.start, at)
         losses = F.cross_entropy(logits, rows.ids.view(-1)[at + 1].long(), reduction="none")
         weights = MARK_WEIGHTS[marks]
         ((losses * weights).sum() / weights.sum() + BALANCE * balance).backward()
-        scale = min(1.0, (self.step + 1) / WARM_STEPS) * min(1.0, max(1 - done, 0.01) / (1 - FLAT))
-        self.optimiser.step(MUON_RATE * scale, ADAM_RATE * scale)
+        scale = schedule.scale(self.step, done)
+        self.optimiser.step(schedule.muon_rate * scale, schedule.adam_rate * scale)
         self.step, self.tokens = self.step + 1, self.tokens + rows.ids.numel()
         count = marks.bincount(minlength=len(MARKS)).tolist()
         total = torch.zeros(len(MARKS)).index_add_(0, marks, losses.detach()).tolist()
@@ -141,6 +124,29 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.tokens, self.seconds = state["position"]
+
+
+def new_model(settings: Settings, operators: Operators) -> Model:
+    """Random weights but for the copying circuit."""
+    torch.manual_seed(settings.seed)
+    model = Model(settings.shape, operators)
+    set_by_hand(model)
+    return model
+
+
+def practising(origin: Path, out: Path, steps: int, minutes: float, seed: int, operators: Operators) -> Trainer:
+    """A run in the folder `out` that goes on from the checkpoint `origin`, whose tokenizer it keeps. What the optimiser
+    had gathered does not ship, so it begins anew."""
+    lacking = [name for name in (WEIGHTS, "config.json", *TOKENIZER_FILES) if not (origin / name).is_file()]
+    if lacking:
+        raise SystemExit(f"{origin} is no checkpoint folder, it lacks {', '.join(lacking)}; give --from another.")
+    if out.resolve() == origin.resolve():
+        raise SystemExit(f"{out} is the checkpoint itself; give --out another folder.")
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(origin / name, out / name)
+    model = load_checkpoint(origin, operators)
+    weights = hashlib.sha256((origin / WEIGHTS).read_bytes()).hexdigest()
+    return Trainer(Settings(steps, minutes, seed, model.shape, weights), Coder(out / "tekken.json"), model)
 
 
 def run(trainer: Trainer, folder: Path, progress: Progress, every: float) -> None:
@@ -178,14 +184,15 @@ def _note(trainer: Trainer, log: Path, figures: dict[str, object]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the nano checkpoint from nothing.")
+    parser = argparse.ArgumentParser(description="Train the nano checkpoint, from nothing or from a finished one.")
     parser.add_argument(
         "--out", type=Path, default=Path("nano-run"), help="folder of the run; an unfinished one goes on"
     )
-    parser.add_argument("--steps", type=int, default=10430, help="of the shipped run")
+    parser.add_argument("--from", dest="origin", type=Path, help="a finished checkpoint that practises on")
+    parser.add_argument("--steps", type=int, default=10430, help="of the shipped run from nothing")
     parser.add_argument("--minutes", type=float, default=90, help="limit: the schedule shortens itself to end in time")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--layers", type=int, default=Shape.num_hidden_layers)
+    parser.add_argument("--layers", type=int, default=Shape.num_hidden_layers, help="of a run from nothing")
     parser.add_argument("--every", type=float, default=5, help="minutes between savings and held-out scores")
     options = parser.parse_args()
     lack = compiled.missing()
@@ -193,10 +200,14 @@ def main() -> None:
         print(f"Training in plain PyTorch, several times slower, because {lack}.", flush=True)
     operators: Operators = Plain() if lack else compiled.Compiled()
     options.out.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(texts(TOKENIZER_SEED), options.out)
-    coder = Coder(options.out / "tekken.json")
-    shape = Shape(vocab_size=coder.size, num_hidden_layers=options.layers)
-    trainer = Trainer(Settings(options.steps, options.minutes, options.seed, shape), coder, operators)
+    if options.origin:
+        trainer = practising(options.origin, options.out, options.steps, options.minutes, options.seed, operators)
+    else:
+        write_tokenizer(texts(TOKENIZER_SEED), options.out)
+        coder = Coder(options.out / "tekken.json")
+        shape = Shape(vocab_size=coder.size, num_hidden_layers=options.layers)
+        settings = Settings(options.steps, options.minutes, options.seed, shape)
+        trainer = Trainer(settings, coder, new_model(settings, operators))
     count = sum(weight.numel() for weight in trainer.model.parameters())
     print(f"{count:,} parameters, {torch.get_num_threads()} threads", flush=True)
     run(trainer, options.out, Progress(trainer.format), options.every)

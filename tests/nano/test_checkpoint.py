@@ -88,3 +88,9 @@ def test_the_shipped_checkpoint_answers_held_out_questions() -> None:
     asked = cases.documents(evaluation.random, 40, 500, 5, evaluation.length)
     (high, _), (none, denied) = evaluation.documents("documents", asked)
     assert high.right >= 35 and none.right >= 25 and denied.right <= 4
+    (_, _), (quoted, _) = evaluation.documents("quotes", cases.quotes(asked, 5))
+    (_, _), (later, _) = evaluation.documents("quotes after others", cases.quotes(asked, 5, 3))
+    assert quoted.right >= 34 and later.right >= 34
+    absent = cases.documents(evaluation.random, 20, 500, 5, evaluation.length, missing=True)
+    (_, _), (nothing, _) = evaluation.documents("no quotes", cases.quotes(absent, 5))
+    assert nothing.right >= 18

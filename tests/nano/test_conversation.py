@@ -10,6 +10,7 @@ from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from sgl_small4.nano import CHECKPOINT
 from sgl_small4.nano.conversation import Format
 from sgl_small4.nano.tasks import arithmetic, tools
+from sgl_small4.nano.tasks.documents import Document, quote
 from sgl_small4.nano.tokenizer import Coder
 
 
@@ -40,6 +41,11 @@ def test_conversations_of_several_turns(form: Format, mistral: MistralTokenizer,
         turn = arithmetic.turn(source, high, arithmetic.Share())
         messages += [{"role": "user", "content": turn.question}, assistant(turn.answer, turn.trace if high else None)]
         ids += [i for part, _ in form.turn(turn, high, 1) for i in part]
+    evidence = quote(Document(4, 60, len).question(missing=0))
+    past = arithmetic.turn(source, high, arithmetic.Share())  # as clients send it back
+    messages += [{"role": "user", "content": past.question}, assistant(past.answer, None)]
+    messages += [{"role": "user", "content": evidence.question}, assistant(evidence.answer, None)]
+    ids += form.past([past, evidence])
     messages.append({"role": "user", "content": "And now?"})
     ids += form.user("And now?")
     request = ChatCompletionRequest.from_openai(messages=messages, reasoning_effort="high" if high else "none")

@@ -1,7 +1,9 @@
 """The tasks' answers are right, and what is held out is never generated in training."""
 
+import json
 import random
 import re
+from collections import Counter
 from zlib import crc32
 
 import pytest
@@ -10,7 +12,7 @@ from sgl_small4.nano import CHECKPOINT, cases
 from sgl_small4.nano.conversation import COPYING, Format
 from sgl_small4.nano.mixture import Mixture
 from sgl_small4.nano.tasks import arithmetic, tools
-from sgl_small4.nano.tasks.documents import MISSING, Document, held_out
+from sgl_small4.nano.tasks.documents import MISSING, OTHER_QUOTES, QUOTE, Document, held_out, quote
 from sgl_small4.nano.tokenizer import CONTROL, Coder
 
 SHARE = arithmetic.Share(checks=0.3, easy=0.3, pairs=0.5, near=0.5)
@@ -70,6 +72,43 @@ def test_the_document_holds_every_answer_but_the_missing() -> None:
             assert not any(fact.subject == subject for fact in document.facts)
 
 
+def test_a_quote_is_the_whole_line_of_the_last_question() -> None:
+    for seed in range(200):
+        document = Document(seed, 100, lambda text: len(text.split()))
+        for check in (0, 1):
+            turn = document.question(missing=0, check=check)
+            (line,) = json.loads(quote(turn).answer)
+            fact = next(fact for fact in document.facts if fact.line == line)
+            assert any(turn.question.startswith(asked.text) or asked.text in turn.question for asked in fact.questions)
+            assert fact.line in document.text
+        assert json.loads(quote(document.question(missing=1)).answer) == []
+
+
+def test_evidence_is_asked_for_in_the_words_of_the_document_jobs() -> None:
+    """Mostly, and only after an answer about a document; the reply is JSON at either effort."""
+    coder = Coder(CHECKPOINT / "tekken.json")
+    mixture = Mixture(random.Random(2), Format(coder), SHARE, 0.5)
+    asked: Counter[str] = Counter()
+    for row in mixture.rows(120, 512, (0, 1, 0, 0)).ids.tolist():
+        turns = coder.decode(row).split("[INST]")
+        for before, turn in zip(turns[1:], turns[2:], strict=False):
+            question, reply = turn.split("[/INST]")
+            if question not in (QUOTE, *OTHER_QUOTES):
+                continue
+            answer = reply.split("</s>")[0].split("[/THINK]")[-1]
+            quoted = json.loads(answer)
+            asked[question] += 1
+            assert (quoted == []) == before.endswith(f"{MISSING}</s>")
+            assert all(line in turns[0] or line in turns[1] for line in quoted)
+    assert sum(asked.values()) > 60 and 0.7 < asked[QUOTE] / sum(asked.values()) < 1
+
+
+def test_without_quotes_no_evidence_is_asked_for() -> None:
+    coder = Coder(CHECKPOINT / "tekken.json")
+    rows = Mixture(random.Random(2), Format(coder), SHARE, 0.0).rows(60, 512, (0, 1, 0, 0))
+    assert not any(asked in coder.decode(row) for row in rows.ids.tolist() for asked in (QUOTE, *OTHER_QUOTES))
+
+
 def test_nothing_held_out_is_generated_in_training(monkeypatch) -> None:
     """Every expression and document of a few thousand training conversations, caught where it is made."""
     seen: dict[str, list] = {"sums": [], "calls": [], "seeds": []}
@@ -90,7 +129,7 @@ def test_nothing_held_out_is_generated_in_training(monkeypatch) -> None:
     monkeypatch.setattr(arithmetic, "work", catch_work)
     monkeypatch.setattr(Document, "__init__", catch_document)
     monkeypatch.setattr(tools, "call", catch_call)
-    mixture = Mixture(random.Random(0), Format(Coder(CHECKPOINT / "tekken.json")), SHARE)
+    mixture = Mixture(random.Random(0), Format(Coder(CHECKPOINT / "tekken.json")), SHARE, 0.3)
     for _ in range(40):
         mixture.rows(32, 256, (1, 3, 6, 3))
     assert min(map(len, seen.values())) > 300
@@ -112,6 +151,12 @@ def test_cases_are_held_out() -> None:
     for case in cases.easy_sums(source, 200):
         a, b = sorted(int(n) for n in case.turn.trace.split("\n")[0].split("+"))
         assert b < 20 and crc32(f"{a}+{b}".encode()) % 7 == 0
+    about = cases.documents(source, 20, 2000, 5, len)
+    for case, later in zip(cases.quotes(about, 5), cases.quotes(about, 5, 3), strict=True):
+        answered = case.history[-1]
+        assert case.turn == later.turn == quote(answered) and later.history[-1] == answered
+        assert len(case.history) == 1 and len(set(later.history)) >= 3 and len(later.history) == 4
+        assert all(turn.answer in case.system for turn in later.history)
     for made in cases.calculations(source, 200):
         assert crc32(made.expression.encode()) % 10 == 0 and str(value(made.expression)) == made.answer
 
@@ -119,7 +164,7 @@ def test_cases_are_held_out() -> None:
 @pytest.mark.parametrize("length", [256, 1024])
 def test_rows_mark_replies_and_nothing_else(length: int) -> None:
     """A loss is never on padding, on a question or on a document; conversations do not see each other."""
-    mixture = Mixture(random.Random(0), Format(Coder(CHECKPOINT / "tekken.json")), SHARE)
+    mixture = Mixture(random.Random(0), Format(Coder(CHECKPOINT / "tekken.json")), SHARE, 0.3)
     rows = mixture.rows(16, length, (0, 3, 3, 3))
     inside = {
         CONTROL[f"[{name}]"]: CONTROL[f"[/{name}]"]

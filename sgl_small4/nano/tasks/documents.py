@@ -1,7 +1,9 @@
 """Documents of facts and questions about them: records, settings lines and short sentences.
 
-A trace quotes the line that holds the answer; of a record it then names the field asked for."""
+A trace quotes the line that holds the answer; of a record it then names the field asked for. A further turn may ask
+for that line as JSON."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
@@ -12,6 +14,12 @@ from sgl_small4.nano.tasks import words
 from sgl_small4.nano.tasks.turns import Turn, answer_check
 
 MISSING = "That is not in the document."
+QUOTE = "Quote the passages of the document that this answer rests on, word for word, as a JSON array of strings."
+OTHER_QUOTES = (
+    "Quote the lines of the document that this answer rests on, as a JSON array of strings.",
+    "Which passages of the document does this answer rest on? Reply with a JSON array of strings.",
+    "Quote your evidence word for word, as a JSON array.",
+)
 HELD_OUT_IN = 50  # one document seed in so many is kept for evaluation
 
 
@@ -125,6 +133,13 @@ ASK_SENTENCE = (
     ("Where did {thing} move to?", "How many years ago did {thing} move?"),
 )
 KINDS = (records, settings, sentences)
+
+
+def quote(turn: Turn, asked: str = QUOTE) -> Turn:
+    """What follows `turn`, which a document's `question` made: the line that its answer rests on, none if the document
+    does not answer it. The trace is the line too, or says again that there is none."""
+    line = turn.trace.split("\n")[0]
+    return Turn(asked, line, json.dumps([] if turn.answer == MISSING else [line], ensure_ascii=False))
 
 
 def held_out(seed: int) -> bool:
