@@ -23,7 +23,7 @@ from launch.server import serving
 from launch.terminal import counting, dim_stderr, visible
 from programs.chat_api import base_url
 from programs.documents.answer import Cost
-from programs.documents.document import Document, Unreadable
+from programs.documents.document import Document, Unreadable, sentences
 from programs.documents.job import Job, Outcome
 from programs.documents.plan import Count, Planned
 from programs.documents.question import Question, from_file, from_texts
@@ -149,7 +149,7 @@ def _say_unread(
     """Before any question: what is not in the texts."""
     lines = [each.why for each in unreadable]
     for document in documents:
-        unread = [f"{remark.place}: {remark.what}" if remark.place else remark.what for remark in document.unread]
+        unread = sentences(document.unread)
         more = f", and {len(unread) - SHOWN} more" if len(unread) > SHOWN else ""
         images = f" (images in {Path(page_images[document.name][0]).parent})" if document.name in page_images else ""
         lines += [f"{document.name}: {'; '.join(unread[:SHOWN])}{more}{images}"] if unread else []

@@ -5,9 +5,11 @@ Every position is a number of characters (Python's `str`) from the beginning of 
 
 import hashlib
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from itertools import groupby
+from typing import Literal, get_args
 
 from programs.errors import ProgramError
 
@@ -118,8 +120,24 @@ class Document:
         """What was read and what was not, and why, in one line."""
         size = f"{len(self.pages)} pages" if self.pages else f"{len(self.text):,} characters"
         read = f"{size} read" if not self.unread else f"{size}, not all of them read"
-        said = [f"{remark.place}: {remark.what}" if remark.place else remark.what for remark in self.remarks]
+        said = [sentence for kind in get_args(RemarkKind) for sentence in sentences(self.of_kind(kind))]
         return "; ".join([read, *said]) + "."
+
+
+def sentences(remarks: Sequence[Remark]) -> list[str]:
+    """What remarks say, as in "pages 3-9: no text: an image only": the same of neighbouring pages is said once."""
+    said: list[str] = []
+    for _, run in groupby(enumerate(remarks), key=_alike):
+        first, *more = [remark for _, remark in run]
+        place = f"pages {first.page}-{more[-1].page}" if more else first.place
+        said.append(f"{place}: {first.what}" if place else first.what)
+    return said
+
+
+def _alike(placed: tuple[int, Remark]) -> object:
+    """Equal for neighbours in a list that say the same of one page after the other, and for no others."""
+    place, remark = placed
+    return place if remark.page is None else (remark.kind, remark.what, remark.text, remark.page - place)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from programs.documents.answer import Answer, Citation, Cost
-from programs.documents.document import Document, Unreadable
+from programs.documents.document import Document, Unreadable, sentences
 from programs.documents.question import NUMBER, Question
 from programs.picture import visible
 
@@ -93,7 +93,7 @@ class Source:
     @property
     def unread(self) -> list[str]:
         """The parts that "not in the document" must be qualified by, such as "page 3: no text: an image only"."""
-        return [f"{remark.place}: {remark.what}" if remark.place else remark.what for remark in self.document.unread]
+        return sentences(self.document.unread)
 
 
 def jsonl(results: Results) -> bytes:

@@ -17,7 +17,7 @@ from programs.calibration import Calibration
 from programs.documents.answer import Citation, State
 from programs.documents.ask import QUOTE_AGAIN, QUOTES
 from programs.documents.cite import cite, quotes_of, references
-from programs.documents.document import Document, Unreadable
+from programs.documents.document import Document, Unreadable, sentences
 from programs.documents.find import Finder
 from programs.documents.journal import key_of
 from programs.documents.plan import EVIDENCE, LEAST
@@ -305,10 +305,8 @@ def _state(result: Result, answer: str) -> State:
 
 def _unread(documents: Sequence[Document], unreadable: Sequence[Unreadable]) -> list[str]:
     """What of the files is in no document's text, a sentence each."""
-    parts = [(document.name, remark) for document in documents for remark in document.unread]
-    return [each.why for each in unreadable] + [
-        f"{name}, {remark.place}: {remark.what}" if remark.place else f"{name}: {remark.what}" for name, remark in parts
-    ]
+    parts = [f"{document.name}: {said}" for document in documents for said in sentences(document.unread)]
+    return [each.why for each in unreadable] + parts
 
 
 def _messages(history: Sequence[tuple[str, str]]) -> list[dict[str, str]]:

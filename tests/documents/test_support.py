@@ -196,8 +196,8 @@ def test_what_the_documents_do_not_hold_is_qualified_by_what_was_not_read():
     assert (lost.state, lost.found, lost.answer, lost.sources) == ("not found", False, NOT_THERE, ())
     assert lost.qualified_by == (
         "locked.pdf needs a password.",
-        "scan.pdf, page 2: it is an image without text",
-        "blank.pdf, page 1: it is an image",
+        "scan.pdf: page 2: it is an image without text",
+        "blank.pdf: page 1: it is an image",
     )
     assert asked_questions(script) == ["What is the boat?"]
     assert conversation.ask("What is the fee?").qualified_by == ()
