@@ -1,8 +1,7 @@
 """Files of each format, made by script."""
 
-import io
-import zipfile
-from collections.abc import Mapping
+from launch.bench.corpus import epub as epub
+from launch.bench.corpus import zipped
 
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 TYPES = "http://schemas.openxmlformats.org/package/2006/content-types"
@@ -16,14 +15,6 @@ SPACES = (
     ' xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
     ' xmlns:pic="http://schemas.openxmlformats.org/drawingml/2006/picture"'
 )
-
-
-def zipped(members: Mapping[str, str | bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return packed.getvalue()
 
 
 def run(text: str, properties: str = "") -> str:
@@ -53,28 +44,4 @@ def docx(body: str, **parts: str) -> bytes:
     }
     for part, inside in parts.items():
         members[f"word/{part}.xml"] = f"<w:{roots[part]} {SPACES}>{inside}</w:{roots[part]}>"
-    return zipped(members)
-
-
-def epub(pages: Mapping[str, str], spine: tuple[str, ...] = (), encrypted: str = "") -> bytes:
-    """`pages`: by file name, the inside of <body>; `encrypted`: the inside of META-INF/encryption.xml."""
-    items = "".join(f'<item id="{page}" href="{page}" media-type="application/xhtml+xml"/>' for page in pages)
-    references = "".join(f'<itemref idref="{page}"/>' for page in spine or pages)
-    members = {
-        "mimetype": "application/epub+zip",
-        "META-INF/container.xml": '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
-        '<rootfile full-path="OEBPS/book.opf"/></rootfiles></container>',
-        "OEBPS/book.opf": f'<package xmlns="http://www.idpf.org/2007/opf"><manifest>{items}</manifest>'
-        f"<spine>{references}</spine></package>",
-    }
-    for page, inside in pages.items():
-        members[f"OEBPS/{page}"] = (
-            '<?xml version="1.0" encoding="utf-8"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/></head>'
-            f"<body>{inside}</body></html>"
-        )
-    if encrypted:
-        members["META-INF/encryption.xml"] = (
-            '<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container"'
-            f' xmlns:enc="http://www.w3.org/2001/04/xmlenc#">{encrypted}</encryption>'
-        )
     return zipped(members)

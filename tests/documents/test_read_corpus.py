@@ -6,9 +6,9 @@ from pydoc_data.topics import topics
 
 import pytest
 
+from launch.bench.corpus import BROKEN, make_corpus
 from programs.documents.document import Document, Unreadable
 from programs.documents.read import find_files, read_all
-from tests.documents.corpus import BROKEN, make_corpus
 
 
 @pytest.fixture(scope="module")

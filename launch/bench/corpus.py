@@ -4,7 +4,8 @@ import gzip
 import importlib
 import io
 import pydoc
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from email.message import EmailMessage
 from importlib import metadata
 from pathlib import Path
@@ -13,8 +14,6 @@ from pydoc_data.topics import topics
 import docx as python_docx
 import fpdf
 import matplotlib
-
-from tests.documents.make_files import epub
 
 BROKEN = "broken"  # the folder of the corpus whose files cannot be read
 MODULES = ("argparse", "json.decoder", "email.message", "pathlib", "sqlite3.dbapi2", "textwrap", "csv", "zipfile")
@@ -126,3 +125,36 @@ def _mail(name: str, text: str, attached: str, content: bytes) -> bytes:
     message.add_alternative(_page(name, text), subtype="html")
     message.add_attachment(content, maintype="application", subtype="octet-stream", filename=attached)
     return message.as_bytes()
+
+
+def epub(pages: Mapping[str, str], spine: tuple[str, ...] = (), encrypted: str = "") -> bytes:
+    """An EPUB. `pages`: by file name, the inside of <body>; `encrypted`: the inside of META-INF/encryption.xml."""
+    items = "".join(f'<item id="{page}" href="{page}" media-type="application/xhtml+xml"/>' for page in pages)
+    references = "".join(f'<itemref idref="{page}"/>' for page in spine or pages)
+    members = {
+        "mimetype": "application/epub+zip",
+        "META-INF/container.xml": '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
+        '<rootfile full-path="OEBPS/book.opf"/></rootfiles></container>',
+        "OEBPS/book.opf": f'<package xmlns="http://www.idpf.org/2007/opf"><manifest>{items}</manifest>'
+        f"<spine>{references}</spine></package>",
+    }
+    for page, inside in pages.items():
+        members[f"OEBPS/{page}"] = (
+            '<?xml version="1.0" encoding="utf-8"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/></head>'
+            f"<body>{inside}</body></html>"
+        )
+    if encrypted:
+        members["META-INF/encryption.xml"] = (
+            '<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container"'
+            f' xmlns:enc="http://www.w3.org/2001/04/xmlenc#">{encrypted}</encryption>'
+        )
+    return zipped(members)
+
+
+def zipped(members: Mapping[str, str | bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A ZIP of members by their names."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
