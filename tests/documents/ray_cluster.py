@@ -30,6 +30,7 @@ from tests.programs.scripted import ScriptServer, _Handler, says
 from tests.prompt.scripted import FORMAT, Scripted
 
 ASKING = Asking(Budget(32_768, 100, 100), 0.0, concurrency=4, patience=1.0)
+GONE = 0  # instead of the id of a process that ended before it was looked up
 SECONDS = 120  # for the cluster to start, to end, and to have its workers ask
 
 
@@ -93,7 +94,8 @@ class Watched(ScriptServer):
         """The processes that asked about each document."""
         found = defaultdict(set)
         for process, _, prompt in self.requests:
-            found[document_of(prompt)].add(process)
+            if process != GONE:
+                found[document_of(prompt)].add(process)
         return dict(found)
 
     def asked(self) -> Counter[str]:
@@ -121,7 +123,7 @@ class _WatchedHandler(_Handler):
         for each in psutil.net_connections("tcp4"):
             if each.raddr and (each.laddr.port, each.raddr.port) == mine and each.pid:
                 return each.pid
-        return 0
+        return GONE
 
 
 def nothing(process: int, prompt: str) -> None:
@@ -136,7 +138,8 @@ class UntilTwoAsk:
         self._both = threading.Event()
 
     def __call__(self, process: int, prompt: str) -> None:
-        self.processes.add(process)
+        if process != GONE:
+            self.processes.add(process)
         if len(self.processes) >= 2:
             self._both.set()
         assert self._both.wait(SECONDS)
