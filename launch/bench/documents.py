@@ -46,8 +46,11 @@ FEWEST_FILES = 40
 class Flushing(HttpTransport):
     """Empties the server's prefix cache before each request."""
 
+    def flush(self) -> None:
+        self._send("POST", "/flush_cache?timeout=10")  # seconds for the last request to leave the scheduler
+
     def generate(self, fields: Fields, rid: str) -> Any:
-        self._send("POST", "/flush_cache")
+        self.flush()
         return super().generate(fields, rid)
 
 
@@ -68,7 +71,7 @@ def shared_prefix(url: str) -> Iterator[Row]:
             return sum(costs, Cost()), time.perf_counter() - began
 
     apart, apart_seconds = ask(Flushing(url, None, 600.0), True)
-    HttpTransport(url, None, 600.0)._send("POST", "/flush_cache")
+    Flushing(url, None, 600.0).flush()
     shared, shared_seconds = ask(HttpTransport(url, None, 600.0), False)
     share, times = shared.cached_tokens / shared.prompt_tokens, apart_seconds / shared_seconds
     what = f"{QUESTIONS} questions over one document of {TOKENS:,} tokens"
