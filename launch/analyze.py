@@ -3,8 +3,8 @@
 import json
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,18 @@ from rich.text import Text
 
 from launch.errors import LaunchError
 from launch.host import Host
-from launch.serve import defaults_for
+from launch.serve import check_model, defaults_for
 from launch.server import serving
 from launch.terminal import counting, dim_stderr, visible
 from programs.chat_api import base_url
 from programs.documents.answer import Cost
 from programs.documents.document import Document, Unreadable, sentences
-from programs.documents.job import Job, Outcome
+from programs.documents.job import Job, Outcome, Runner
 from programs.documents.plan import Count, Planned
 from programs.documents.question import Question, from_file, from_texts
 from programs.documents.results import Results
 from programs.documents.settings import Settings
 from programs.documents.spec import Spec
-from sgl_small4.nano import CHECKPOINT
 from sgl_small4.prompt.format import PromptFormat
 from sgl_small4.prompt.model_info import format_of
 from sgl_small4.prompt.transport import HttpTransport
@@ -49,7 +48,9 @@ def analyze(
     question_file: Path | None = None,
     settings: dict[str, Any] | None = None,
     passwords: Sequence[str] = (),
-    server: str | None = None,
+    servers: Sequence[str] = (),
+    model: Path | None = None,
+    ray: str | None = None,
     concurrency: int = 8,
     patience: float | None = None,
     draw: bool = False,
@@ -57,10 +58,18 @@ def analyze(
     quiet: bool = False,
     as_json: bool = False,
 ) -> int:
-    """Create the job in `out` or go on with it. The exit code: 0 when every question has an answer on every document,
-    2 when something could not be read or answered, which is named."""
+    """Create the job in `out` or go on with it. It asks the one of `servers`, or on the Ray cluster at `ray` all of
+    them or engines of `model`; without any, a private server of `model`, which is nano where none is named.
+
+    The exit code: 0 when every question has an answer on every document, 2 when something could not be read or
+    answered, which is named.
+    """
     if concurrency < 1:
         raise LaunchError(f"--concurrency is {concurrency}: it must be at least 1.")
+    if servers and model is not None:
+        raise LaunchError("--model is for servers that are started here: leave it out with --server.")
+    if len(servers) > 1 and ray is None:
+        raise LaunchError("Several servers are asked through a gateway's one URL, or by the workers of --ray.")
     asked: tuple[Question, ...] = from_texts(questions) if questions else ()
     asked += from_file(question_file) if question_file else ()
     given = Spec(documents=tuple(str(path) for path in documents), questions=asked, settings=_settings(settings or {}))
@@ -79,16 +88,18 @@ def analyze(
         page_images = job.draw_unread(passwords) if draw else {}
         _say_unread(job.documents, job.unreadable, page_images, remarks)
         if plan_only:
-            planned = job.plan_for(*_model(server))
+            planned = job.plan_for(*_model(servers, model))
             if as_json:
                 print(json.dumps(_planned(planned, job)))
             else:
                 _show_plan(planned, job)
             return 0
-        url = stack.enter_context(serving(server, "for this job", remarks))
-        planned = job.plan_for(*_model(url))
+        if not servers and ray is None:
+            private = stack.enter_context(serving(None, "for this job", remarks, model))
+            servers, patience = [private], patience or OWN_PATIENCE
+        planned = job.plan_for(*_model(servers, model))
         try:
-            _run(job, planned, url, concurrency, patience or (PATIENCE if server else OWN_PATIENCE), remarks)
+            _run(job, planned, servers, model, ray, concurrency, patience or PATIENCE, remarks)
         finally:  # also of a job that was stopped
             results = job.results(page_images)
             job.write(results)
@@ -103,19 +114,29 @@ def _settings(given: dict[str, Any]) -> Settings:
         raise LaunchError(f"--{str(first['loc'][0]).replace('_', '-')} cannot be so: {first['msg']}.") from None
 
 
-def _run(job: Job, planned: Sequence[Planned], url: str, concurrency: int, patience: float, remarks: Console) -> None:
+def _run(
+    job: Job,
+    planned: Sequence[Planned],
+    servers: Sequence[str],
+    model: Path | None,
+    ray: str | None,
+    concurrency: int,
+    patience: float,
+    remarks: Console,
+) -> None:
     """Ask what is left. Raises JobStopped where that came to no end."""
     if not any(each.asks for each in planned) and not job.joins():
         remarks.print("everything was answered already")
         return
-    from programs.documents.ask import Asker  # brings SGLang, which reading and planning do without
-    from programs.documents.run import Runner
-    from sgl_small4.prompt.backend import Small4Backend
-    from sgl_small4.prompt.cancellation import Cancellation
+    with Progress(*_columns(), console=remarks, transient=True) as bar, ExitStack() as stack:
 
-    with Small4Backend(url) as backend, Progress(*_columns(), console=remarks, transient=True) as bar:
-        asker = Asker(backend, job.budget, job.spec.settings.temperature, Cancellation())
-        runner = Runner(asker, concurrency, patience, lambda sentence: bar.console.print(visible(sentence)))
+        def say(sentence: str) -> None:
+            bar.console.print(visible(sentence))
+
+        if ray is None:
+            runner = stack.enter_context(_one_server(job, servers[0], concurrency, patience, say))
+        else:
+            runner = stack.enter_context(_cluster(job, ray, servers, model, concurrency, patience, say))
         task = bar.add_task("", total=sum(each.asks for each in planned), spent="")
         began, cost = time.monotonic(), Cost()
         for outcome in job.run(runner):
@@ -125,13 +146,54 @@ def _run(job: Job, planned: Sequence[Planned], url: str, concurrency: int, patie
             _say_failed(outcome, bar.console)
 
 
-def _model(server: str | None) -> tuple[str, int | None, Count]:
+# Both import SGLang, which reading and planning do without.
+
+
+@contextmanager
+def _one_server(job: Job, url: str, concurrency: int, patience: float, say: Callable[[str], None]) -> Iterator[Runner]:
+    from programs.documents.ask import Asker
+    from programs.documents.run import Runner as ServerRunner
+    from sgl_small4.prompt.backend import Small4Backend
+    from sgl_small4.prompt.cancellation import Cancellation
+
+    with Small4Backend(url) as backend:
+        asker = Asker(backend, job.budget, job.spec.settings.temperature, Cancellation())
+        yield ServerRunner(asker, concurrency, patience, say)
+
+
+@contextmanager
+def _cluster(
+    job: Job,
+    address: str,
+    servers: Sequence[str],
+    model: Path | None,
+    concurrency: int,
+    patience: float,
+    say: Callable[[str], None],
+) -> Iterator[Runner]:
+    """Workers of a Ray cluster, each with one of the servers or with an engine of its own."""
+    from programs.documents.cluster import ClusterRunner
+    from programs.documents.cluster_worker import Asking
+
+    name, _, _ = _model(servers, model)
+    engine: dict[str, Any] | None = None
+    if not servers:
+        arguments = defaults_for(check_model(model), None, Host())
+        engine = {option.replace("-", "_"): value for option, value in arguments.items()}
+        engine |= {"model_path": name, "log_level": "error"}
+    asking = Asking(job.budget, job.spec.settings.temperature, concurrency, patience)
+    with ClusterRunner(address, name, asking, urls=servers, engine=engine, say=say) as runner:
+        yield runner
+
+
+def _model(servers: Sequence[str], model: Path | None) -> tuple[str, int | None, Count]:
     """Name, context and tokenizer of the model that is or would be asked, without importing SGLang."""
-    if server is None:
-        form, name = PromptFormat.from_folder(CHECKPOINT), str(CHECKPOINT)
-        context = int(defaults_for(CHECKPOINT, None, Host())["context-length"])
+    if not servers:
+        folder = check_model(model)
+        form, name = PromptFormat.from_folder(folder), str(folder)
+        context = int(defaults_for(folder, None, Host())["context-length"])
     else:
-        transport = HttpTransport(base_url(server), None, ANSWER_SECONDS)
+        transport = HttpTransport(base_url(servers[0]), None, ANSWER_SECONDS)
         try:
             info = transport.model_info()
         finally:

@@ -183,7 +183,18 @@ def analyze(
     ] = None,
     overlap: Annotated[int | None, typer.Option(metavar="TOKENS", help="That two parts share.")] = None,
     password: Annotated[list[str] | None, typer.Option(help="Of a locked PDF; tried on each, never stored.")] = None,
-    server: OnServer = None,
+    server: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="A running server (default: start one); several with --ray.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The checkpoint of a server that is started (default: nano).")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Ask on a Ray cluster: HOST:PORT or auto; a worker a server, or an engine each."
+        ),
+    ] = None,
     concurrency: Annotated[int, typer.Option(metavar="N", help="Questions at once.")] = 8,
     wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="For a server that is gone.")] = None,
     page_images: Annotated[bool, typer.Option("--page-images", help="Draw the pages that have no text.")] = False,
@@ -208,7 +219,9 @@ def analyze(
         question_file=questions,
         settings=settings,
         passwords=password or [],
-        server=server,
+        servers=server or [],
+        model=model,
+        ray=ray,
         concurrency=concurrency,
         patience=wait,
         draw=page_images,

@@ -59,7 +59,7 @@ def _job(server: str, document: Path, display: Display) -> bool:
     document does not answer, have one."""
     display.remarks.print(f"a job: {len(JOB)} questions about {document.name}", style="bold")
     with tempfile.TemporaryDirectory() as folder:
-        analyze([document], JOB, Path(folder), server=server, quiet=True)
+        analyze([document], JOB, Path(folder), servers=[server], quiet=True)
         lines = (Path(folder) / "results.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     for row in rows:

@@ -115,14 +115,17 @@ class Server:
 
 
 @contextmanager
-def serving(server: str | None, purpose: str = "", remarks: Console | None = None) -> Iterator[str]:
-    """The URL of `server`; without one, of a private server of nano that ends with the block, which `remarks` say."""
+def serving(
+    server: str | None, purpose: str = "", remarks: Console | None = None, model: Path | None = None
+) -> Iterator[str]:
+    """The URL of `server`; without one, of a private server of `model` (nano without one) that ends with the block,
+    which `remarks` say."""
     if server:
         yield base_url(server)
         return
     if remarks is not None:
         remarks.print(f"starting a server {purpose}; add --server URL to use one that runs")
-    with Server() as private:
+    with Server(model) as private:
         yield private.url
 
 

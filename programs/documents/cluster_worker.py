@@ -128,8 +128,7 @@ class Worker:
             self._engine.shutdown()
 
     def _ask(self, number: int, document: Document, asks: Sequence[Ask], concurrency: int) -> None:
-        backend = self._backend.routed(document.text_sha256)
-        asker = Asker(backend, self._asking.budget, self._asking.temperature, self._cancel)
+        asker = Asker(self._backend, self._asking.budget, self._asking.temperature, self._cancel)
         runner = Runner(asker, concurrency, self._asking.patience, lambda sentence: self._events.put(Said(sentence)))
         try:
             for outcome in runner([Unit(ask.key, document, ask.part, ask.question, ask.parts) for ask in asks]):

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import random
 
 from programs.documents.ask import AnswerError, Asker, Text
@@ -51,7 +51,8 @@ class Runner:
                     while coming and len(running) < 2 * self.concurrency:  # no more: each holds its document
                         unit = coming.popleft()
                         if text is None or (text.document, text.part) != (unit.document, unit.part):
-                            text = Text(unit.document, unit.part, self.asker.backend, self.asker.cancel)
+                            routed = self.asker.backend.routed(unit.document.text_sha256)  # where its prefix lies
+                            text = Text(unit.document, unit.part, routed, self.asker.cancel)
                         running[pool.submit(self._outcome, unit, text)] = unit
                     done, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
@@ -70,11 +71,12 @@ class Runner:
                 raise
 
     def _outcome(self, unit: Unit, text: Text) -> Outcome:
+        asker = replace(self.asker, backend=text.backend)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 if unit.parts:
-                    return Outcome(unit, self.asker.join(unit.question, unit.parts))
-                return Outcome(unit, self.asker.ask(text, unit.question))
+                    return Outcome(unit, asker.join(unit.question, unit.parts))
+                return Outcome(unit, asker.ask(text, unit.question))
             except Refused as error:
                 if error.status != 429:
                     return Outcome(unit, None, str(error))

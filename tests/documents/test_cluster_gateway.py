@@ -1,15 +1,18 @@
 """Jobs behind SGLang's gateway: what it does not tell is found, and it is told which requests belong together."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from programs.documents.ask import Asker
+from programs.documents.run import Runner
 from programs.effort import solve
 from sgl_small4.prompt.backend import Small4Backend
+from sgl_small4.prompt.cancellation import Cancellation
 from sgl_small4.prompt.transport import BackendError, HttpTransport
 from tests.documents.fake_ray import fake_ray
-from tests.documents.ray_cluster import Watched, document_of, nothing, runner_on, units_of, watched
+from tests.documents.ray_cluster import ASKING, Watched, document_of, nothing, runner_on, units_of, watched
 from tests.fake_http import running
 
 CONTEXTS = (32_768, 8_192)
@@ -60,9 +63,17 @@ def test_what_is_neither_server_nor_gateway_is_told_by_the_path_of_a_server() ->
         transport.close()
 
 
-def test_all_requests_of_a_document_carry_its_key() -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_all_requests_of_a_document_carry_its_key(workers: int) -> None:
     units = units_of(4, 2)
-    with fake_ray({"CPU": 2.0}), gateway() as server, runner_on("", server.url) as runner:
+    with ExitStack() as stack:
+        server = stack.enter_context(gateway())
+        if workers:
+            stack.enter_context(fake_ray({"CPU": float(workers)}))
+            runner = stack.enter_context(runner_on("", server.url))
+        else:
+            backend = stack.enter_context(Small4Backend(server.url))
+            runner = Runner(Asker(backend, ASKING.budget, 0.0, Cancellation()), ASKING.concurrency)
         assert all(outcome.answer for outcome in runner(units))
     keys = {(document_of(prompt), key) for _, key, prompt in server.requests}
     assert len(server.requests) == 4 * (1 + 2 * 2)
