@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from programs.documents.readers.pdf_objects import (
     MOST_OBJECTS,
     Drawn,
+    Text,
     address_of,
+    bounds_of,
     describe,
     display_matrix,
     displayed,
@@ -125,9 +127,7 @@ def _rows(array: NDArray[Any], *columns: int) -> list[range]:
     return [range(start + column * width, start + column * width + len(array) * step, step) for column in columns]
 
 
-def _characters(
-    text: pdfium.PdfTextPage, texts: dict[int, tuple[int, Any]], to_display: NDArray[np.float64]
-) -> tuple[Any, ...]:
+def _characters(text: pdfium.PdfTextPage, texts: dict[int, Text], to_display: NDArray[np.float64]) -> tuple[Any, ...]:
     page = address_of(text.raw)
     total = raw.FPDFText_CountChars(text.raw)
     n = max(0, min(total, MOST_CHARACTERS))
@@ -154,19 +154,44 @@ def _characters(
         address = addresses[index]
         if (place := places.get(address)) is None:
             place = places[address] = len(objects)
-            order, _ = texts.get(address, (MOST_OBJECTS + place, None))
+            order = texts[address].order if address in texts else MOST_OBJECTS + place
             objects.append(describe(text.raw, int(index), order, to_display, fonts))
         drawn[index] = place
     put_last_drawn(objects, [text for address, text in texts.items() if address not in places])
+    shown, inked = displayed(boxes, to_display), displayed(ink, to_display)
+    stands = origin @ to_display[:, :2].T + to_display[:, 2]
+    for index, matrix in _astray(addresses, texts, origin, shown, to_display):
+        shown[index], inked[index] = displayed(np.stack([boxes[index], ink[index]]), matrix)
+        stands[index] = matrix[:, :2] @ origin[index] + matrix[:, 2]
     arrays = (
         _letters(codes, unmapped),
-        displayed(boxes, to_display),
-        displayed(ink, to_display),
-        origin @ to_display[:, :2].T + to_display[:, 2],
+        shown,
+        inked,
+        stands,
         drawn,
         spaced,
     )
     return (*(array[real] for array in arrays), objects, total > n)
+
+
+def _astray(
+    addresses: list[Any],
+    texts: dict[int, Text],
+    origin: NDArray[np.float64],
+    shown: NDArray[np.float64],
+    to_display: NDArray[np.float64],
+) -> Iterable[tuple[int, NDArray[np.float64]]]:
+    """The letters of ligatures that pdfium places by the coordinates of the form they are drawn in, as if these were
+    the page's, and the matrix that puts each where it stands."""
+    same = (origin[1:] == origin[:-1]).all(axis=1)
+    for index in np.flatnonzero(np.append(same, False) | np.append(False, same)):
+        text = texts.get(addresses[index] or 0)
+        if text is None or np.allclose(text.to_display, to_display):
+            continue
+        left, top, right, bottom = displayed(np.array([bounds_of(text.handle)]), text.to_display)[0]
+        x, y = shown[index].reshape(2, 2).mean(axis=0)
+        if not (left - 1 <= x <= right + 1 and top - 1 <= y <= bottom + 1):
+            yield int(index), text.to_display
 
 
 def _letters(codes: NDArray[np.uint32], unmapped: NDArray[np.bool_]) -> NDArray[np.int32]:

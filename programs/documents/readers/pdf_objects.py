@@ -25,6 +25,16 @@ _FIXED = re.compile(r"mono|courier|consol|typewriter|cmtt|fixed|menlo|code", re.
 
 
 @dataclass(frozen=True)
+class Text:
+    """A text object: `order` counts what the page draws, `to_display` [2, 3] makes display points of the coordinates
+    it is drawn in, which are those of a form's own, or the page's."""
+
+    handle: Any
+    order: int
+    to_display: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Drawn:
     """A text object: `order` counts what the page draws, first to last; `angle` in degrees against the displayed
     page, clockwise; `size` in points."""
@@ -63,9 +73,9 @@ def displayed(boxes: NDArray[np.float64], to_display: NDArray[np.float64]) -> ND
 
 def walk(
     page: pdfium.PdfPage, to_display: NDArray[np.float64]
-) -> tuple[dict[int, tuple[int, Any]], NDArray[np.float64], NDArray[np.float64]]:
-    """The page's text objects by their address, with the order in which they are drawn; its images; other shapes."""
-    texts: dict[int, tuple[int, Any]] = {}
+) -> tuple[dict[int, Text], NDArray[np.float64], NDArray[np.float64]]:
+    """The page's text objects by their address; its images; other shapes."""
+    texts: dict[int, Text] = {}
     found: list[tuple[float, ...]] = []
     matrices: list[NDArray[np.float64]] = []
     count = 0
@@ -82,7 +92,7 @@ def walk(
             handle = get(holder, index)
             kind = raw.FPDFPageObj_GetType(handle)
             if kind == raw.FPDF_PAGEOBJ_TEXT:
-                texts[address_of(handle)] = count, handle
+                texts[address_of(handle)] = Text(handle, count, matrix[:2])
             elif kind == raw.FPDF_PAGEOBJ_FORM:
                 if depth < DEPTH:
                     inner = raw.FS_MATRIX()
@@ -146,13 +156,14 @@ def describe(text: Any, index: int, order: int, to_display: NDArray[np.float64],
     )
 
 
-def put_last_drawn(objects: list[Drawn], dropped: list[tuple[int, Any]]) -> None:
+def put_last_drawn(objects: list[Drawn], dropped: list[Text]) -> None:
     """Of text drawn twice in one place pdfium gives the first, but the last is seen: puts that one in its place."""
     if not dropped or not objects:
         return
-    kept = np.array([_bounds(drawn.handle) for drawn in objects])
-    for order, handle in dropped[:MOST_TWINS]:
-        bounds = _bounds(handle)
+    kept = np.array([bounds_of(drawn.handle) for drawn in objects])
+    for text in dropped[:MOST_TWINS]:
+        order, handle = text.order, text.handle
+        bounds = bounds_of(handle)
         if bounds[2] <= bounds[0] or (mode := raw.FPDFTextObj_GetTextRenderMode(handle)) in INVISIBLE_MODES:
             continue
         near = np.flatnonzero((np.abs(kept - bounds) < 1.0).all(axis=1))
@@ -162,7 +173,7 @@ def put_last_drawn(objects: list[Drawn], dropped: list[tuple[int, Any]]) -> None
                 objects[place] = replace(objects[place], handle=handle, order=order, mode=mode, colour=colour)
 
 
-def _bounds(handle: Any) -> list[float]:
+def bounds_of(handle: Any) -> list[float]:
     sides = [ctypes.c_float() for _ in range(4)]
     raw.FPDFPageObj_GetBounds(handle, *sides)
     return [side.value for side in sides]

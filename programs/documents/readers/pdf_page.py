@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from programs.documents.document import Remark
 from programs.documents.readers.pdf_chars import MOST_CHARACTERS, UNKNOWN, PageContent, characters
 from programs.documents.readers.pdf_forms import Said, annotations
-from programs.documents.readers.pdf_layout import Layout, Typed, layout
+from programs.documents.readers.pdf_layout import SPACE, Layout, Typed, layout
 from programs.documents.readers.pdf_objects import displayed
 from programs.documents.readers.pdf_visible import visibility
 
@@ -48,9 +48,11 @@ def read_page(pdf: pdfium.PdfDocument, number: int) -> Read:
         return unread(number, "it is damaged")
     except MemoryError:
         return unread(number, "it needs too much memory")
-    read = Read(remarks=list(_hidden(content, seen.hidden, number)))
-    content.keep(seen.hidden == "")
-    content.keep(_once(content))
+    once = _once(content, seen.hidden != "")
+    content.keep(once)
+    hidden = seen.hidden[once]
+    read = Read(remarks=list(_hidden(content, hidden, number)))
+    content.keep(hidden == "")
     read.layout = layout(content, [typed for each in said for typed in _typed(each, content)])
     letters = sum(len("".join(line.text.split())) for line in read.layout.lines)
     read.remarks += _unread(content, letters, seen.ocr, number)
@@ -67,16 +69,19 @@ def _hidden(content: PageContent, hidden: NDArray[Any], number: int) -> Iterable
     """A remark for each kind of hidden text on a page."""
     for why in dict.fromkeys(hidden[hidden != ""]):
         chosen = np.flatnonzero(hidden == why)
-        apart = content.spaced[chosen] | (np.diff(content.drawn[chosen], prepend=content.drawn[chosen[0]]) != 0)
+        step = np.diff(content.boxes[chosen], axis=0)
+        gap = content.boxes[chosen[1:], 0] - content.boxes[chosen[:-1], 2]
+        apart = content.spaced[chosen]
+        apart[1:] |= (gap > SPACE * content.sizes[chosen[1:]]) | (np.abs(step[:, 3]) > 0.6 * content.sizes[chosen[1:]])
         text = "".join(
             (" " if space else "") + chr(code) for code, space in zip(content.codes[chosen], apart, strict=True)
         ).strip()
         yield Remark("hidden", f"page {number}", f"text {why}", number, text[:HIDDEN_TEXT])
 
 
-def _once(content: PageContent) -> NDArray[np.bool_]:
-    """Characters without those that are drawn again in the same place, to look bold or to throw a shadow. The letters
-    of one ligature, neighbours in one object, are no such twins."""
+def _once(content: PageContent, hidden: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Characters without those that are drawn again in the same place, to look bold or to throw a shadow: of a hidden
+    one and one that is seen, the latter. The letters of one ligature, neighbours in one object, are no such twins."""
     kept = np.ones(len(content.codes), bool)
     x, y = content.origin.T
     near = 0.12 * content.sizes
@@ -90,7 +95,9 @@ def _once(content: PageContent) -> NDArray[np.bool_]:
             & (np.abs(y[first] - y[second]) < near[first])
             & ((content.drawn[first] != content.drawn[second]) | (np.abs(first - second) > MOST_IN_LIGATURE))
         )
-        kept[np.maximum(first[twice], second[twice])] = False
+        first, second = first[twice], second[twice]
+        later = np.maximum(first, second)
+        kept[np.where(hidden[first] == hidden[second], later, np.where(hidden[first], first, second))] = False
     return kept
 
 
