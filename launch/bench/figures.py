@@ -70,6 +70,9 @@ def nano_rows(written: dict[str, Any]) -> Iterator[Row]:
         for effort in ("high", "none"):
             yield share(f"not in the document, {length:,} tokens", effort, least=95)
             yield share(f"question on a document of {length:,} tokens: said to be absent", effort, most=2)
+    for length, least in ((500, 90), (2000, 90), (4000, None)):
+        yield share(f"quote of the answered line, {length:,} tokens", "none", least=least)
+    yield share("quotes nothing where the document does not answer, 500 tokens", "none")
     yield share("is this sum right? yes or no", "high", least=95)
     yield share("calculator call and its result", "high", least=95)
     yield share("calculator call and its result", "none", least=95)

@@ -20,6 +20,8 @@ ASKED = [
     ("is this sum right? yes or no", "high", 480, 90.0),
     *(("calculator call and its result", effort, 480, 30.0) for effort in ("high", "none")),
     ("sums, trace cut at random", "high", 100, 3.0),
+    *((f"quote of the answered line, {n} tokens", "none", 460, 30.0) for n in ("500", "2,000", "4,000")),
+    ("quotes nothing where the document does not answer, 500 tokens", "none", 490, 3.0),
 ]
 
 
@@ -49,6 +51,7 @@ def test_all_targets_met():
         ({"row2": 439}, "sums of two numbers below 20, effort none"),
         ({"row3": 474}, "question on a document of 500 tokens, effort high"),
         ({"row11": 11}, "question on a document of 500 tokens: said to be absent, effort high"),
+        ({"row20": 440}, "quote of the answered line, 2,000 tokens, effort none"),
     ],
 )
 def test_a_missed_target_is_named(change: dict[str, int], what: str):
