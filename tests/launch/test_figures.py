@@ -69,5 +69,7 @@ def test_what_has_no_target_is_only_reported():
     assert reported == [
         "sums of 3 to 5 two-digit numbers, effort none",
         "question on a document of 8,000 tokens, effort high",
+        "quote of the answered line, 4,000 tokens, effort none",
+        "quotes nothing where the document does not answer, 500 tokens, effort none",
         "sums, trace cut at random, effort high",
     ]
