@@ -36,7 +36,8 @@ def _unlocked(content: bytes, name: str, passwords: Sequence[str]) -> pdfium.Pdf
     for password in (None, *passwords):
         try:
             pdf = pdfium.PdfDocument(content, password=password)
-            if raw.FPDF_GetSecurityHandlerRevision(pdf.raw) < 0 and _encryption_damaged(content):
+            revision = raw.FPDF_GetSecurityHandlerRevision(pdf.raw)
+            if (revision < 0 and _encryption_damaged(content)) or (revision >= 4 and _unknown_cipher(content)):
                 pdf.close()  # pdfium takes a file whose encryption dictionary is gone for one that has none
                 break
             if pdf.get_formtype() != raw.FORMTYPE_NONE:
@@ -47,7 +48,7 @@ def _unlocked(content: bytes, name: str, passwords: Sequence[str]) -> pdfium.Pdf
                 raise ReadError(f"{name!r} cannot be read: its encryption is damaged or of an unknown kind.") from error
             if error.err_code != raw.FPDF_ERR_PASSWORD:
                 raise ReadError(f"{name!r} is damaged, or no PDF: it cannot be opened.") from error
-    if _encryption_damaged(content):
+    if _encryption_damaged(content) or _unknown_cipher(content):
         raise ReadError(f"{name!r} is damaged: its encryption data cannot be used.")
     if passwords:
         raise ReadError(
@@ -60,24 +61,37 @@ def _unlocked(content: bytes, name: str, passwords: Sequence[str]) -> pdfium.Pdf
 def _encryption_damaged(content: bytes) -> bool:
     """Whether the encryption dictionary lacks what a password is checked by (PDF 32000-2, 7.6.4); pdfium says of such a
     file, too, that the password is wrong."""
-    place = content.rfind(b"/Encrypt")
-    if place < 0:
-        return False
-    reference = re.match(rb"/Encrypt\s+(\d{1,10})\s+(\d{1,5})\s+R", content[place : place + 64])
-    if reference:
-        number, generation = reference.groups()
-        found = list(re.finditer(rb"(?<!\d)" + number + rb"\s+" + generation + rb"\s+obj", content))
-        if not found:
-            return True
-        start = found[-1].end()
-    else:
-        start = place
-    body = content[start : start + 20_000].split(b"endobj")[0]
+    body = _encryption(content)
+    if not body:
+        return body is not None
     revision = re.search(rb"/R\s+(\d+)", body)
     if not revision or not re.search(rb"/P\s+-?\d", body) or not re.search(rb"/V\s+[1-5]\b", body):
         return True
-    length = 48 if int(revision.group(1)) >= 5 else 32
-    return any(_string_length(body, key) < length for key in (b"/O", b"/U"))
+    if int(revision.group(1)) < 5:  # these make the key of the file's identifier, too
+        return any(_string_length(body, key) < 32 for key in (b"/O", b"/U")) or b"/ID" not in content
+    lengths = {b"/O": 48, b"/U": 48, b"/OE": 32, b"/UE": 32}
+    return any(_string_length(body, key) < length for key, length in lengths.items())
+
+
+def _unknown_cipher(content: bytes) -> bool:
+    """Whether its streams are encrypted by what no reader knows; pdfium reads them as if they were empty."""
+    methods = re.findall(rb"/CFM\s*/(\w*)", _encryption(content) or b"")
+    return bool(methods) and not {b"None", b"V2", b"AESV2", b"AESV3"}.issuperset(methods)
+
+
+def _encryption(content: bytes) -> bytes | None:
+    """The encryption dictionary, empty where it is missing; None for a file that names none."""
+    place = content.rfind(b"/Encrypt")
+    if place < 0:
+        return None
+    start = place
+    if reference := re.match(rb"/Encrypt\s+(\d{1,10})\s+(\d{1,5})\s+R", content[place : place + 64]):
+        number, generation = reference.groups()
+        found = list(re.finditer(rb"(?<!\d)" + number + rb"\s+" + generation + rb"\s+obj", content))
+        if not found:
+            return b""
+        start = found[-1].end()
+    return content[start : start + 20_000].split(b"endobj")[0]
 
 
 def _string_length(body: bytes, key: bytes) -> int:
