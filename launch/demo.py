@@ -14,7 +14,7 @@ from launch.server import Server
 from launch.terminal import visible
 
 SUM = "What is 47+86+35+29?"
-DIFFERENCE = "What is 71-12?"
+DIFFERENCE = "What is 91-52?"
 JOB = ("What is the phone of Omar Kestin?", "Who made the pump in hall 3?", "What is the phone of Lena Hilber?")
 ABOUT_THE_SAMPLE = "What is the phone of Omar Kestin?"
 
