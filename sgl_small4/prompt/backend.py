@@ -15,10 +15,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 import stamina
@@ -26,8 +26,8 @@ from mistral_common.tokens.tokenizers.base import SpecialTokens
 from sglang.lang.backend.base_backend import BaseBackend
 from sglang.lang.backend.runtime_endpoint import RuntimeEndpoint
 from sglang.lang.choices import ChoicesDecision, ChoicesSamplingMethod, token_length_normalized
-from sglang.lang.interpreter import ProgramState, StreamExecutor
-from sglang.lang.ir import SglConstantText, SglExpr, SglExprList, SglRoleBegin, SglRoleEnd, SglSamplingParams
+from sglang.lang.interpreter import StreamExecutor
+from sglang.lang.ir import SglSamplingParams
 
 from sgl_small4.prompt.cancellation import Cancellation
 from sgl_small4.prompt.choices import likelihood, overlap, shares
@@ -35,15 +35,19 @@ from sgl_small4.prompt.format import Effort, PromptError, PromptFormat, effort_o
 from sgl_small4.prompt.model_info import format_of
 from sgl_small4.prompt.node import Kind, Node
 from sgl_small4.prompt.output import Output, read_output
-from sgl_small4.prompt.parse import OpensIn, Reply, ReplyParser, opens_in
-from sgl_small4.prompt.transcript import NO_IMAGES, TEMPLATE, Transcript, register_template, settings_ids
+from sgl_small4.prompt.parse import OpensIn, ReplyParser, opens_in
+from sgl_small4.prompt.state import STATE, state_of
+from sgl_small4.prompt.state import configure as configure
+from sgl_small4.prompt.state import node_of as node_of
+from sgl_small4.prompt.state import reply_of as reply_of
+from sgl_small4.prompt.state import tool_result as tool_result
+from sgl_small4.prompt.transcript import NO_IMAGES, TEMPLATE, register_template, settings_ids
 from sgl_small4.prompt.transport import BackendError as BackendError
 from sgl_small4.prompt.transport import Unreachable, new_rid, transport_of
 
 TIMEOUT = 600.0  # seconds without a byte; a long document on a small host takes minutes to read
 ATTEMPTS = 4  # of one request, when the server cannot be reached or has no room
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # seconds between two tries; each wait is twice the one before, with jitter
-STATE = "small4.state"  # the one key of ours in a program's variables: what `fork` copies, and nothing else does
 SHORT = 64  # tokens of a new prompt that several options may each read anew
 ASKED = ("return_logprob", "logprob_start_len", "top_logprobs_num", "return_text_in_logprobs")
 GIVEN_UP = "The program gave this request up."
@@ -55,81 +59,6 @@ logger = logging.getLogger(__name__)
 register_template()
 # A retry is announced by stamina's logger; one of ours either succeeds or ends in an error that says all.
 logging.getLogger("stamina").addFilter(lambda record: "Unreachable(" not in str(vars(record).get("stamina.caused_by")))
-
-
-class Recorder(Protocol):
-    """Where nodes go: `programs.graph.Graph`, or anything that counts and keeps."""
-
-    def next_id(self) -> int: ...
-
-    def clock(self) -> float: ...
-
-    def record(self, node: Node) -> None: ...
-
-
-@dataclass(frozen=True)
-class State:
-    """What one program state has said and how it asks; copied by `fork`."""
-
-    transcript: Transcript = field(default_factory=Transcript)
-    effort: Effort | None = None  # None: the backend's
-    thinking_budget: int | None = None
-    tools: tuple[Mapping[str, Any], ...] = ()
-    probabilities: bool = False
-    name: str = ""
-    recorder: Recorder | None = None
-    cancellation: Cancellation | None = None
-    parent: int | None = None  # the node this state goes on from
-    known: int = 0  # ids of the prompt that the parent has shown already
-
-
-def configure(
-    s: ProgramState,
-    *,
-    effort: Effort | None = None,
-    thinking_budget: int | None = None,
-    tools: Sequence[Mapping[str, Any]] | None = None,
-    probabilities: bool | None = None,
-    graph: Recorder | None = None,
-    cancellation: Cancellation | None = None,
-    name: str | None = None,
-) -> None:
-    """Set what holds for the generations that follow on this state and on its forks; what is not given stays.
-
-    It first waits for what the state has still to do. `thinking_budget`: most tokens of a trace. `tools`: definitions
-    in OpenAI's form. `probabilities`: have the probability of each answer in its node and meta information.
-    """
-    if s.stream_executor.error_:
-        raise s.stream_executor.error_  # its thread has ended, and would be waited for without end
-    s.sync()
-    variables = s.stream_executor.variables
-    given: dict[str, Any] = {
-        "effort": None if effort is None else effort_of(effort),
-        "thinking_budget": thinking_budget,
-        "tools": None if tools is None else tuple(tools),
-        "probabilities": probabilities,
-        "recorder": graph,
-        "cancellation": cancellation,
-        "name": name,
-    }
-    variables[STATE] = replace(_state(variables), **{key: value for key, value in given.items() if value is not None})
-
-
-def reply_of(s: ProgramState, variable: str) -> Reply:
-    """Trace, answer and calls of the generation `variable`, in the model's order."""
-    s.get_var(variable)
-    return s.get_meta_info(variable)["reply"]
-
-
-def node_of(s: ProgramState) -> int:
-    """The graph's node that this state last made; 0 where nothing is recorded."""
-    s.sync()
-    return _state(s.stream_executor.variables).parent or 0
-
-
-def tool_result(text: str) -> SglExpr:
-    """A tool's result, as a turn of its own."""
-    return SglExprList([SglRoleBegin("tool"), SglConstantText(text), SglRoleEnd("tool")])
 
 
 class Small4Backend(BaseBackend):
@@ -406,7 +335,7 @@ class _Turn:
 
     def __init__(self, backend: Small4Backend, executor: StreamExecutor) -> None:
         self.backend, self.executor = backend, executor
-        self.state = _state(executor.variables)
+        self.state = state_of(executor.variables)
         self.transcript = self.state.transcript.follow(executor, backend.format)
         self.effort: Effort = self.state.effort or backend.effort
         settings = backend._settings(self.effort, orjson.dumps(self.state.tools).decode())
@@ -509,12 +438,6 @@ def shown(ids: Sequence[int], format: PromptFormat) -> str:
         else:
             text += format.text_bytes(id)
     return "".join([*parts, text.decode("utf-8", "replace")])
-
-
-def _state(variables: Mapping[str, Any]) -> State:
-    """The state under our key; `join` may leave a list of its branches' there, which is none."""
-    found = variables.get(STATE)
-    return found if isinstance(found, State) else State()
 
 
 def _new(output_ids: list[int], have: int, total: int) -> list[int]:
