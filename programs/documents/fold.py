@@ -40,6 +40,12 @@ _LIGATURE_AFTER_SPACE = re.compile(r"(?:^|\s)(?:ff[il]?|f[il]|[\ufb00-\ufb04])\Z
 _THIN = ("\u00a0", "\u2009", "\u202f")
 _SPACES = re.compile(r"[^\S\n]+")
 _LINE_END = re.compile(rf"([{HYPHENS}{SOFT}])[^\S\n]*\n\s*")
+# Signs of units that mean something else in the other case: megawatts and milliwatts, bytes and bits, kelvins and
+# thousands. They follow a number.
+_CASED_UNIT = re.compile(
+    r"\d[^\S\n]*((?:m(?:g|w|v|a|s|m|l|j|n|f|hz|pa|ev|wh|va|mol)|[kmgt]?(?:b|bps|bit|bits)|[mkgs])(?![^\W_]))",
+    re.IGNORECASE,
+)
 _SOFT_BREAK = re.compile(rf"[{SOFT}][^\S\n]*\n\s*")
 
 
@@ -133,6 +139,8 @@ def rules_between(source: Skeleton, place: int, quote: Skeleton) -> set[Rule] | 
         last, other_last = at, other_at
     rules |= _form_rules(text[first : last + 1], said[other_first : other_last + 1])
     start, end = int(source.origin[place]), last + 1
+    if "case" in rules and _CASED_UNIT.findall(text, start, end) != _CASED_UNIT.findall(said):
+        return None
     opened_before = balance == -1 and text[:start].endswith(tuple(EMPHASIS))
     closed_after = balance == 1 and text[end : end + 1] in tuple(EMPHASIS)
     return rules if balance == 0 or opened_before or closed_after else None

@@ -317,3 +317,12 @@ def test_what_has_nothing_to_do_with_the_text_is_absent() -> None:
 def test_a_changed_character_in_chinese_is_shown() -> None:
     result = refused("本合同自双方签字之日起生效,有效期三年。", "本合同自双方签字之日起生效,有效期五年。")
     assert ("quote", "五") in result.difference and ("source", "三") in result.difference
+
+
+def test_units_that_another_case_makes_others_are_not_the_same() -> None:
+    source = "It takes 5 mg at 300 K and 20 MW, sends 10 Mb/s over 3 km, and ends on 3 May at 5 pm."
+    finder = Finder(source)
+    for quote in ("5 Mg at 300 K", "20 mW", "at 300 k", "10 MB/s", "and 20 mw, sends"):
+        assert not finder.find(quote).verified, quote
+    for quote in ("It Takes 5 mg at 300 K", "ON 3 MAY AT 5 PM", "over 3 KM", "AND 20 MW, SENDS"):
+        assert finder.find(quote).rules == ("case",), quote

@@ -61,6 +61,29 @@ def test_the_text_is_read_and_its_html_twin_is_not() -> None:
     assert read(message.as_bytes()).text == "Subject: Fees\n\nThe fee is 700.\n"
 
 
+@pytest.mark.parametrize(("plain", "seen"), [("Please see the HTML version.", False), ("Total: 1,450.00 (Rent)", True)])
+def test_a_plain_text_that_only_points_at_the_html_is_not_read_for_it(plain: str, seen: bool) -> None:
+    message = EmailMessage()
+    message["Subject"] = "Bill"
+    message.set_content(plain)
+    message.add_alternative("<table><tr><td>Rent<td>1,450.00<tr><td>Total<td>1,450.00</table>", subtype="html")
+    message.get_payload(1).add_related(b"x", maintype="image", subtype="png", cid="<logo>")  # type: ignore[union-attr]
+    document = read(message.as_bytes())
+    assert (plain in document.text) is seen
+    assert ("Rent\t1,450.00\nTotal\t1,450.00" in document.text) is not seen
+    assert [remark.what for remark in document.unread] == ["it is not read (image/png)"]
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "koi8-r", "x-unknown"])
+def test_a_header_in_bare_bytes_is_read_as_the_text_is(charset: str) -> None:
+    words, encoding = ("плата", "koi8-r") if charset == "koi8-r" else ("café", "cp1252")
+    body = f"{words} {words}, {words}. {PARAGRAPH if encoding == 'cp1252' else ''}".encode(encoding)
+    content = (
+        b"Subject: " + words.encode(encoding) + f"\nContent-Type: text/plain; charset={charset}\n\n".encode() + body
+    )
+    assert read(content).text.startswith(f"Subject: {words}\n\n{words}")
+
+
 @pytest.mark.parametrize("plain", [None, "\n \n"])
 def test_html_is_read_where_there_is_no_text_beside_it(plain: str | None) -> None:
     message = EmailMessage()

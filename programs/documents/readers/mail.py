@@ -1,6 +1,8 @@
 """E-mail: its headers, then its text; of a text and its HTML twin the text. Attachments are listed, not read."""
 
 import hashlib
+import re
+from collections import Counter
 from dataclasses import replace
 from email import policy
 from email.header import decode_header
@@ -15,6 +17,7 @@ HEADERS = ("From", "To", "Cc", "Date", "Subject")
 PARTS = 5_000  # of one message
 NESTED = 30  # messages within messages, and parts within parts
 HEADER_LIMIT = 100_000  # characters of one header
+LACKING = 0.5  # of a message's words in HTML, from which on its plain text is none
 SIGNATURES = {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
 
 
@@ -78,7 +81,7 @@ class _Mail:
             if not listed_only:
                 self.message(children[0], depth + 1)
         elif kind == "multipart/alternative" and children:
-            chosen = _preferred(children)
+            chosen = _preferred(children, self._name)
             for child in children:
                 self._part(child, depth + 1, listed_only or child is not chosen)
         elif kind == "message/delivery-status":
@@ -123,15 +126,33 @@ class _Mail:
         self._put(text + "\n")
 
 
-def _preferred(parts: list[Message]) -> Message:
-    """Of one text in several forms, the plain one, else the last, which senders hold for the best."""
+def _preferred(parts: list[Message], name: str) -> Message:
+    """Of one text in several forms, the plain one, unless it lacks most of the words of the last, which senders hold
+    for the best: programs write "see the HTML version" there."""
+    readable = [part for part in parts if part.get_content_type() == "text/html" or part.is_multipart()]
+    best = readable[-1] if readable else parts[-1]
     for part in parts:
         if part.get_content_type() == "text/plain" and part.get_content_disposition() != "attachment":
-            payload = part.get_payload(decode=True)
-            if isinstance(payload, bytes) and payload.strip():
+            words = _words(part, name)
+            wanted = _words(best, name) if best is not part else Counter()
+            if words and (wanted - words).total() <= LACKING * wanted.total():
                 return part
-    readable = [part for part in parts if part.get_content_type() == "text/html" or part.is_multipart()]
-    return readable[-1] if readable else parts[-1]
+    return best
+
+
+def _words(part: Message, name: str) -> Counter[str]:
+    """Those of the first text in a part, each without the signs around it."""
+    text = next((each for each in part.walk() if each.get_content_maintype() == "text"), part)
+    payload = text.get_payload(decode=True)
+    if not isinstance(payload, bytes):
+        return Counter()
+    try:
+        said = decode(payload, name, text.get_content_charset() or "").text
+    except ReadError:
+        return Counter()
+    if text.get_content_type() == "text/html":
+        said, _, _ = html_text(said, name)
+    return Counter(re.findall(r"\w+", said))
 
 
 def _header(message: Message, header: str, name: str) -> str:
@@ -140,7 +161,7 @@ def _header(message: Message, header: str, name: str) -> str:
     raw = " ".join(raw[:HEADER_LIMIT].split())
     try:
         if not raw.isascii():
-            said = decode(raw.encode("utf-8", "surrogateescape"), name).text
+            said = _bare(raw.encode("utf-8", "surrogateescape"), message, name)
         else:
             chunks = decode_header(raw)
             said = "".join(
@@ -150,3 +171,15 @@ def _header(message: Message, header: str, name: str) -> str:
     except (ReadError, ValueError, LookupError):
         said = raw
     return " ".join(said.encode("utf-8", "replace").decode("utf-8").split())
+
+
+def _bare(value: bytes, message: Message, name: str) -> str:
+    """A header's bytes without a word about their encoding: UTF-8, or what the message's text is in; of so few bytes
+    a guess says little, so it is made with the text."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        text = next((part for part in message.walk() if part.get_content_maintype() == "text"), message)
+        body = text.get_payload(decode=True)
+        both = value + b"\n" + (body if isinstance(body, bytes) else b"")
+        return decode(both, name, text.get_content_charset() or "").text.partition("\n")[0]
