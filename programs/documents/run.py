@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from random import random
 
@@ -20,6 +20,7 @@ from sgl_small4.prompt.transport import BackendError, Refused, Unreachable
 ATTEMPTS = 3  # of a unit; each of its requests is tried again by the backend before that counts
 FIRST_WAIT, LONGEST_WAIT = 1.0, 15.0  # seconds between two of them, each twice the last, and up to half more
 IN_A_ROW = 20  # units that fail with none between them that does not, after which a job is stopped
+GIVING_UP = 5.0  # seconds in which a server ends what is given up; what hangs in it is left behind then
 POLL = 1.0  # seconds between two looks at a server that is gone
 
 
@@ -43,32 +44,36 @@ class Runner:
         still runs."""
         failed = 0
         coming = deque(units)
-        running: dict[Future[Outcome], Unit] = {}
+        running: set[Future[Outcome]] = set()
+        outcomes: list[Outcome] = []
         text: Text | None = None
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            try:
-                while coming or running:
-                    while coming and len(running) < 2 * self.concurrency:  # no more: each holds its document
-                        unit = coming.popleft()
-                        if text is None or (text.document, text.part) != (unit.document, unit.part):
-                            routed = self.asker.backend.routed(unit.document.text_sha256)  # where its prefix lies
-                            text = Text(unit.document, unit.part, routed, self.asker.cancel)
-                        running[pool.submit(self._outcome, unit, text)] = unit
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        del running[future]
-                        outcome = future.result()
-                        failed = failed + 1 if outcome.answer is None else 0
-                        yield outcome
-                        if failed == IN_A_ROW:
-                            raise JobStopped(
-                                f"{failed} questions in a row failed, the last because: {outcome.failure} "
-                                "What was answered is kept; run the same command again to go on."
-                            )
-            except BaseException:
-                self.asker.cancel.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        try:
+            while coming or running or outcomes:
+                while coming and len(running) < self.concurrency:
+                    unit = coming.popleft()
+                    if text is None or (text.document, text.part) != (unit.document, unit.part):
+                        routed = self.asker.backend.routed(unit.document.text_sha256)  # where its prefix lies
+                        text = Text(unit.document, unit.part, routed, self.asker.cancel)
+                    running.add(_started(self._outcome, unit, text))
+                for outcome in outcomes:
+                    failed = failed + 1 if outcome.answer is None else 0
+                    yield outcome
+                    if failed == IN_A_ROW:
+                        raise JobStopped(
+                            f"{failed} questions in a row failed, the last because: {outcome.failure} "
+                            "What was answered is kept; run the same command again to go on."
+                        )
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                outcomes = [future.result() for future in done if not future.exception()]
+                if error := next((error for future in done if (error := future.exception())), None):
+                    yield from outcomes
+                    raise error
+        except BaseException:
+            ending = threading.Thread(target=self.asker.cancel.set, daemon=True)
+            ending.start()
+            ending.join(GIVING_UP)
+            wait(running, GIVING_UP)
+            raise
 
     def _outcome(self, unit: Unit, text: Text) -> Outcome:
         asker = replace(self.asker, backend=text.backend)
@@ -115,3 +120,17 @@ class Runner:
             if self.asker.cancel.is_set():
                 raise JobStopped("The job was given up.")
             time.sleep(min(0.1, seconds))
+
+
+def _started(work: Callable[[Unit, Text], Outcome], unit: Unit, text: Text) -> Future[Outcome]:
+    """As a pool's, but in a thread that the end of the process does not wait for: a server may hang."""
+    future: Future[Outcome] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work(unit, text))
+        except BaseException as error:  # noqa: BLE001 - raised where the outcome is taken
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

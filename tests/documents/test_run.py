@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections import deque
+from concurrent.futures import ALL_COMPLETED
 from contextlib import contextmanager
 
 import pytest
@@ -178,6 +179,32 @@ def test_leaving_the_loop_gives_up_what_still_runs():
         for _ in run(units(*[f"fee{number}" for number in range(50)])):
             break
         assert run.asker.cancel.is_set() and len(server.script.asked) < 20
+
+
+def test_a_server_that_hangs_does_not_keep_a_job_from_ending(monkeypatch):
+    monkeypatch.setattr(run, "GIVING_UP", 0.1)
+    with running(Failing("hang", of="term")) as server, runner(server, concurrency=2) as run_:
+        outcomes = run_(units("fee", "term"))
+        assert next(outcomes).answer
+        began = time.monotonic()
+        outcomes.close()
+        assert time.monotonic() - began < 1
+        assert not any(thread.name.startswith("Thread") and not thread.daemon for thread in threading.enumerate())
+
+
+def test_what_was_answered_beside_a_question_that_stops_the_job_is_given_out(monkeypatch):
+    class Stopping(Runner):
+        def _outcome(self, unit, text):
+            if unit.question.id == "fee":
+                raise JobStopped("The server is gone.")
+            return super()._outcome(unit, text)
+
+    monkeypatch.setattr(run, "FIRST_COMPLETED", ALL_COMPLETED)
+    with running(Failing()) as server, runner(server, concurrency=2) as usual:
+        outcomes = Stopping(usual.asker, 2)(units("fee", "term"))
+        assert next(outcomes).answer.answer == "12 months"
+        with pytest.raises(JobStopped):
+            next(outcomes)
 
 
 def test_failures_are_sentences():
