@@ -6,12 +6,15 @@ Every form has a way to say that the document does not: the sentence `NOT_THERE`
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import jsonschema
+import referencing
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
 from programs.errors import ProgramError
@@ -19,6 +22,7 @@ from programs.errors import ProgramError
 NOT_THERE = "That is not in the document."
 NUMBER = r"-?[0-9]{1,18}(\.[0-9]{1,18})?"
 DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"  # ISO 8601
+SCHEMA_LIMIT = 100_000  # characters; a server takes a minute to make a grammar of ten times as many
 LIST = {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": 100}
 
 Output = Literal["text", "number", "date", "choice", "list", "json"]
@@ -46,6 +50,13 @@ class Question(BaseModel):
         except (ValueError, RecursionError):
             raise ValueError("the schema is not JSON") from None
 
+    @field_validator("question", "choices")
+    @classmethod
+    def _written_in_whole_characters(cls, said: Any) -> Any:
+        if re.search("[\ud800-\udfff]", said if isinstance(said, str) else "".join(said)):
+            raise ValueError("it holds what is no character, as of bytes that are not UTF-8")
+        return said
+
     @field_serializer("json_schema", when_used="json")
     def _as_text(self, schema: dict[str, Any] | None) -> str | None:
         return None if schema is None else json.dumps(schema, sort_keys=True)
@@ -62,9 +73,16 @@ class Question(BaseModel):
             raise ValueError('a schema belongs to the output "json", which needs one')
         if self.json_schema is not None:
             try:
+                size = len(json.dumps(self.json_schema))
+                if size > SCHEMA_LIMIT:
+                    raise ValueError(
+                        f"the schema has {size:,} characters, and {SCHEMA_LIMIT:,} at most can be asked for"
+                    )
                 jsonschema.Draft202012Validator.check_schema(self.json_schema)
             except jsonschema.SchemaError as error:
                 raise ValueError(f"the schema is none: {error.message[:200]}") from None
+            except RecursionError:
+                raise ValueError("the schema is nested too deep") from None
         return self
 
     @cached_property
@@ -102,19 +120,18 @@ class Question(BaseModel):
                     raise ValueError(f"{said[:40]!r} is none of the choices")
                 return said
             case "list" | "json":
-                value = json.loads(said)
+                value = _loaded(said)
                 if value is None or value == []:
                     return None
-                problems = jsonschema.Draft202012Validator(LIST if self.output == "list" else self.json_schema or {})
-                if problem := next(problems.iter_errors(value), None):
-                    raise ValueError(f"it does not meet the schema: {problem.message[:200]}")
+                if problem := _problem(value, LIST if self.output == "list" else self.json_schema or {}):
+                    raise ValueError(f"it does not meet the schema: {problem}")
                 return value
         return said
 
 
 def from_texts(texts: Sequence[str]) -> tuple[Question, ...]:
     """Questions of the output "text", as they come from a command line."""
-    return numbered([_checked({"question": text}, f"The question {text[:40]!r}") for text in texts])
+    return tuple(_checked({"question": text}, f"The question {text[:40]!r}") for text in texts)
 
 
 def from_file(path: Path) -> tuple[Question, ...]:
@@ -129,21 +146,25 @@ def from_file(path: Path) -> tuple[Question, ...]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ProgramError(f"The question file {str(path)!r} must be one of {', '.join(readers)}.")
-    questions = numbered(list(reader(text, path)))
+    questions = tuple(reader(text, path))
     if not questions:
         raise ProgramError(f"The question file {str(path)!r} holds no question.")
     return questions
 
 
 def numbered(questions: Sequence[Question]) -> tuple[Question, ...]:
-    """With an id each; raises ProgramError where two have the same."""
-    named = [
-        question if question.id else question.model_copy(update={"id": f"q{place}"})
-        for place, question in enumerate(questions, 1)
-    ]
-    ids = [question.id for question in named]
-    if twice := next((id for id in ids if ids.count(id) > 1), None):
+    """With an id each: those that have none by their place, or by the next number that is free. Raises ProgramError
+    where two have the same."""
+    given = Counter(question.id for question in questions if question.id)
+    if twice := next((id for id, times in given.items() if times > 1), None):
         raise ProgramError(f"Two questions have the id {twice!r}: give each its own.")
+    named = []
+    for place, question in enumerate(questions, 1):
+        if not question.id:
+            id = next(name for number in count(place) if (name := f"q{number}") not in given)
+            given[id] += 1
+            question = question.model_copy(update={"id": id})
+        named.append(question)
     return tuple(named)
 
 
@@ -183,6 +204,26 @@ def _checked(given: Any, place: str) -> Question:
         field = ".".join(str(part) for part in first["loc"])
         said = first["msg"].removeprefix("Value error, ")
         raise ProgramError(f"{place} is no question: {field + ': ' if field else ''}{said}.") from None
+
+
+def _loaded(said: str) -> Any:
+    """JSON whose texts are whole characters, whatever its escapes say. Raises ValueError."""
+    try:
+        return json.loads(json.dumps(json.loads(said), ensure_ascii=False).encode("utf-8", "replace"))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _problem(value: Any, schema: dict[str, Any]) -> str:
+    """Where a value does not meet a schema, "" where it does. Nothing is fetched for a reference."""
+    problems = jsonschema.Draft202012Validator(schema, registry=referencing.Registry()).iter_errors(value)
+    try:
+        problem = next(problems, None)
+    except referencing.exceptions.Unresolvable as error:
+        return f"its reference {error.ref!r} leads nowhere"
+    except RecursionError:
+        return "its references have no end"
+    return problem.message[:200] if problem else ""
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:

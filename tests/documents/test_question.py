@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from programs.documents.question import NOT_THERE, Question, from_file
+from programs.documents.question import NOT_THERE, Question, from_file, from_texts, numbered
 from programs.errors import ProgramError
 
 
@@ -67,6 +67,15 @@ def test_a_schema_with_references_keeps_them_where_they_look():
     assert form["$defs"] == schema["$defs"] and {"type": "null"} in form["anyOf"]
 
 
+def nested(levels: int) -> str:
+    schema = '{"properties": {"a": ' * levels + "{}" + "}}" * levels
+    return f'{{"question": "a", "output": "json", "schema": {schema}}}'
+
+
+def enormous() -> str:
+    return json.dumps({"question": "a", "output": "json", "schema": {"enum": [f"choice {n}" for n in range(10_000)]}})
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
@@ -75,7 +84,15 @@ def test_a_schema_with_references_keeps_them_where_they_look():
         ("q.jsonl", '{"question": "  "}', "the question is empty"),
         ("q.jsonl", '{"question": "a", "output": "choice"}', "choices belong"),
         ("q.jsonl", '{"question": "a", "output": "json", "schema": {"type": "objekt"}}', "the schema is none"),
-        ("q.jsonl", '{"question": "a", "id": "x"}\n{"question": "b", "id": "x"}', "the id 'x'"),
+        (
+            "q.jsonl",
+            '{"question": "a"}\n{"question": "\\ud800"}',
+            "Line 2 of .*: question: it holds what is no character",
+        ),
+        ("q.jsonl", '{"question": "a", "id": "\\udfff"}', "id: Input should be a valid string"),
+        ("q.jsonl", nested(150), "the schema is nested too deep"),
+        ("q.jsonl", nested(20_000), "is not JSON"),
+        ("q.jsonl", enormous(), "the schema has 1[0-9]{2},[0-9]{3} characters, and 100,000 at most"),
         ("q.jsonl", "", "holds no question"),
         ("q.jsonl", "[" * 100_000, "is not JSON"),
         ("q.toml", "[[questions]\n", "is not TOML"),
@@ -91,6 +108,34 @@ def test_a_broken_question_file_is_named_by_its_place(tmp_path, name, text, said
     assert "\n" not in str(error.value)
 
 
+def test_bytes_that_are_not_utf8_in_a_question_are_named():
+    with pytest.raises(ProgramError, match="it holds what is no character"):
+        from_texts(["What is \udcff?"])
+
+
+def test_two_questions_of_one_id_are_refused():
+    with pytest.raises(ProgramError, match="the id 'x'"):
+        numbered([Question(question="a", id="x"), Question(question="b", id="x")])
+
+
+def test_questions_without_an_id_take_one_that_is_free():
+    ids = ["", "q1", "", "fee", "q6", "", ""]
+    named = numbered([Question(question="?", id=id) for id in ids])
+    assert [question.id for question in named] == ["q2", "q1", "q3", "fee", "q6", "q7", "q8"]
+
+
+def test_an_answer_in_json_holds_whole_characters_only():
+    question = Question(question="?", output="list")
+    assert question.value('["\\ud800a", "\\ud83d\\ude00"]') == ["?a", "\U0001f600"]
+
+
+@pytest.mark.parametrize("reference", ["#", "#/$defs/nowhere", "http://127.0.0.1:9/schema.json"])
+def test_a_schema_whose_references_lead_nowhere_is_met_by_nothing(reference):
+    question = Question(question="?", output="json", schema={"$ref": reference})
+    with pytest.raises(ValueError, match="reference"):
+        question.value("1")
+
+
 def test_the_three_kinds_of_files_say_the_same(tmp_path):
     (tmp_path / "q.txt").write_text("# of the contract\nWhat is the fee?\n\nWho signs?\n")
     (tmp_path / "q.toml").write_text(
@@ -99,4 +144,5 @@ def test_the_three_kinds_of_files_say_the_same(tmp_path):
     lines = [json.dumps({"question": text}) for text in ("What is the fee?", "Who signs?")]
     (tmp_path / "q.jsonl").write_text("\n".join(lines), encoding="utf-8-sig")
     read = [from_file(tmp_path / name) for name in ("q.txt", "q.toml", "q.jsonl")]
-    assert read[0] == read[1] == read[2] and [question.id for question in read[0]] == ["q1", "q2"]
+    assert read[0] == read[1] == read[2]
+    assert [question.question for question in read[0]] == ["What is the fee?", "Who signs?"]
