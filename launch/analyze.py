@@ -1,6 +1,7 @@
 """`small4 analyze`: questions on documents, as a job in a folder."""
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from programs.documents.answer import Cost
 from programs.documents.document import Document, Unreadable, sentences
 from programs.documents.job import Job, Outcome, Runner
 from programs.documents.plan import Count, Planned
-from programs.documents.question import Question, from_file, from_texts
+from programs.documents.question import from_file, from_texts, numbered
 from programs.documents.results import Results
 from programs.documents.settings import Settings
 from programs.documents.spec import Spec
@@ -70,36 +71,48 @@ def analyze(
         raise LaunchError("--model is for servers that are started here: leave it out with --server.")
     if len(servers) > 1 and ray is None:
         raise LaunchError("Several servers are asked through a gateway's one URL, or by the workers of --ray.")
-    asked: tuple[Question, ...] = from_texts(questions) if questions else ()
-    asked += from_file(question_file) if question_file else ()
+    if patience is not None and not 0 <= patience < math.inf:
+        raise LaunchError(f"--wait is {patience:g}: it must be a number of seconds, and not below 0.")
+    if out is None and not plan_only:
+        raise LaunchError("No folder for the job is given: add --out DIR.")
+    asked = numbered((*from_texts(questions), *(from_file(question_file) if question_file else ())))
     given = Spec(documents=tuple(str(path) for path in documents), questions=asked, settings=_settings(settings or {}))
     remarks = dim_stderr()
     remarks.quiet = quiet or as_json
     with ExitStack() as stack:
-        if out is None:
-            if not plan_only:
-                raise LaunchError("No folder for the job is given: add --out DIR.")
+        if out is None or (plan_only and not Job.is_in(out)):  # a plan leaves no job behind
             out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         job = stack.enter_context(Job.open(out, given))
-        with counting("files read", remarks, remarks.quiet) as bar:
+        asks = _model(servers, model)  # before anything is read for a server that is not there
+        with counting("files read", remarks, remarks.quiet or not remarks.is_terminal) as bar:
             task = bar.add_task("", total=None)
             for _ in job.read(passwords, READERS):
                 bar.advance(task)
         page_images = job.draw_unread(passwords) if draw else {}
         _say_unread(job.documents, job.unreadable, page_images, remarks)
+        planned = job.plan_for(*asks)
         if plan_only:
-            planned = job.plan_for(*_model(servers, model))
             if as_json:
                 print(json.dumps(_planned(planned, job)))
-            else:
+            elif not quiet:
                 _show_plan(planned, job)
             return 0
-        if not servers and ray is None:
-            private = stack.enter_context(serving(None, "for this job", remarks, model))
-            servers, patience = [private], patience or OWN_PATIENCE
-        planned = job.plan_for(*_model(servers, model))
+        left = bool(job.units() or job.joins())
+        if left:
+            from programs.documents.ask import check_forms  # brings SGLang, which reading and planning do without
+
+            check_forms(job.spec.asked())
+            if not servers and ray is None:
+                servers = [stack.enter_context(serving(None, "for this job", remarks, model))]
+                patience = OWN_PATIENCE if patience is None else patience
+                planned = job.plan_for(*_model(servers, None))
         try:
-            _run(job, planned, servers, model, ray, concurrency, patience or PATIENCE, remarks)
+            if left:
+                _run(
+                    job, planned, servers, model, ray, concurrency, PATIENCE if patience is None else patience, remarks
+                )
+            else:
+                remarks.print("everything was answered already")
         finally:  # also of a job that was stopped
             results = job.results(page_images)
             job.write(results)
@@ -125,9 +138,6 @@ def _run(
     remarks: Console,
 ) -> None:
     """Ask what is left. Raises JobStopped where that came to no end."""
-    if not any(each.asks for each in planned) and not job.joins():
-        remarks.print("everything was answered already")
-        return
     with Progress(*_columns(), console=remarks, transient=True) as bar, ExitStack() as stack:
 
         def say(sentence: str) -> None:

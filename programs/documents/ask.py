@@ -22,11 +22,14 @@ from programs.documents.plan import EVIDENCE, Budget, Part
 from programs.documents.question import Question
 from programs.effort import solve
 from programs.errors import ProgramError
+from programs.form import form_of
 from programs.graph import Graph
 from programs.result import Result
 from sgl_small4.nano.tasks.documents import QUOTE
 from sgl_small4.prompt.backend import Small4Backend, configure
 from sgl_small4.prompt.cancellation import Cancellation
+from sgl_small4.prompt.constraint import check_constraint
+from sgl_small4.prompt.format import PromptError
 
 READ = (
     "Answer from the document below and from nothing else. Where it does not hold the answer, say exactly: "
@@ -42,6 +45,16 @@ JOIN = (
     "for it more weight than what they say.\n\n{answers}"
 )
 QUOTES = {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": 8}
+
+
+def check_forms(questions: Sequence[Question]) -> None:
+    """Raises ProgramError that names a question whose form no server can hold an answer to, such as a schema that
+    nothing meets."""
+    for question in questions:
+        try:
+            check_constraint(form_of(question.form).constraint)
+        except PromptError as error:
+            raise ProgramError(f"The question {question.id!r} cannot be asked: {error}") from error
 
 
 class AnswerError(ProgramError):

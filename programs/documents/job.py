@@ -61,8 +61,9 @@ Runner = Callable[[Sequence[Unit]], Iterator[Outcome]]
 class Job:
     """The job of a folder; `with Job.open(..) as job:` holds it for this process alone.
 
-    In order: `read`, then `plan_for` the model that will be asked, then `run`, then `write`. Raises ProgramError for a
-    folder that is none of its own, for one that another process works on, and for a disk that is full.
+    In order: `read`, then `plan_for` the model that will be asked, then `run`, then `write`; what is asked is stored
+    from `run` on. Raises ProgramError for a folder that is none of its own, for one that another process works on, and
+    for a disk that is full.
     """
 
     def __init__(self, folder: Path, spec: Spec, journal: Journal, lock: int) -> None:
@@ -75,13 +76,20 @@ class Job:
         self._hashes: dict[tuple[str, int, int], str] = {}
         self._model, self._budget = "", Budget(0, 0, 0)
 
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether the folder holds a job."""
+        return (folder / SPEC).exists()
+
     @classmethod
     def open(cls, folder: Path, given: Spec) -> Self:
         """Make the job, or go on with the one that the folder holds, with what `given` says differently."""
         try:
+            if not folder.exists():
+                given.check()  # before anything is made
             folder.mkdir(parents=True, exist_ok=True)
             others = [path for path in folder.iterdir() if not path.name.startswith((JOURNAL, LOCK))]
-            if others and not (folder / SPEC).exists():
+            if others and not cls.is_in(folder):
                 raise ProgramError(f"The folder {str(folder)!r} is not empty and holds no job: give another --out.")
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -95,7 +103,7 @@ class Job:
                 raise ProgramError(
                     f"Another process works on the job in {str(folder)!r}: wait for its end, or give another --out."
                 ) from error
-            stored = Spec.read(folder / SPEC) if (folder / SPEC).exists() else None
+            stored = Spec.read(folder / SPEC) if cls.is_in(folder) else None
             spec = given if stored is None else stored.changed(given)
             spec.check()
             journal = Journal(folder / JOURNAL)
@@ -112,14 +120,13 @@ class Job:
         os.close(self._lock)
 
     def read(self, passwords: Sequence[str] = (), workers: int = 1) -> Iterator[Document | Unreadable]:
-        """Read the documents, giving each as it is there; then the job's description is stored."""
-        own = self.folder.resolve()
+        """Read the documents, giving each as it is there."""
         found = find_files([Path(path) for path in self.spec.documents])
-        files = [(path, name) for path, name in found if not path.resolve().is_relative_to(own)]
+        folders = {folder for path, _ in found for folder in path.resolve().parents}
+        jobs = {folder for folder in folders if (folder / JOURNAL).exists()}  # their reports are no documents
+        files = [(path, name) for path, name in found if jobs.isdisjoint(path.resolve().parents)]
         if not files:
-            raise ProgramError(
-                f"There is nothing to read but the job's own folder {str(self.folder)!r}: name documents."
-            )
+            raise ProgramError("There is nothing to read but what jobs wrote: name documents.")
         self._paths = {name: path for path, name in files}
         read = []
         for document in read_all(files, passwords, workers):
@@ -127,8 +134,7 @@ class Job:
             yield document
         self.documents = tuple(each for each in read if isinstance(each, Document))
         self.unreadable = tuple(each for each in read if isinstance(each, Unreadable))
-        self._belongs({str(self._paths[each.name].resolve()): each.sha256 for each in read})
-        self.spec.write(self.folder / SPEC)
+        self._refuse_others()
 
     def plan_for(self, model: str, context: int | None, count: Count) -> tuple[Planned, ...]:
         """What goes to `model` of so large a context, whose tokens `count` counts."""
@@ -176,6 +182,7 @@ class Job:
 
     def run(self, runner: Runner) -> Iterator[Outcome]:
         """Ask what is left, keeping each answer before it is given out."""
+        self._keep()
         began = datetime.now(UTC)
         try:
             for units in (self.units, self.joins):
@@ -204,6 +211,7 @@ class Job:
 
     def write(self, results: Results) -> None:
         """The results' files, each whole or not at all."""
+        self._keep()
         files = {
             "results.jsonl": jsonl(results),
             "results.csv": csv_table(results),
@@ -274,11 +282,25 @@ class Job:
             self._hashes[place] = document.slice(part.start, part.end).text_sha256
         return key_of(self._hashes[place], said, spent, self._model)
 
-    def _belongs(self, files: dict[str, str]) -> None:
+    def _files(self) -> dict[str, str]:
+        """The hash of each file by its path, in which bytes that are not UTF-8 are written out."""
+        hashes = {each.name: each.sha256 for each in self.documents}
+        hashes |= {each.name: each.sha256 for each in self.unreadable}
+        return {
+            os.fsencode(self._paths[name].resolve()).decode("utf-8", "backslashreplace"): sha256
+            for name, sha256 in hashes.items()
+        }
+
+    def _refuse_others(self) -> None:
         """Refuses to go on with a job that was about other documents altogether."""
-        before = self._journal.files()
-        if before and files and not before.keys() & files.keys() and not set(before.values()) & set(files.values()):
+        before, files = self._journal.files(), self._files()
+        same = set(before.values()) & set(files.values()) - {""}  # the hash of what could not be read
+        if before and files and not before.keys() & files.keys() and not same:
             raise ProgramError(
                 f"The folder {str(self.folder)!r} belongs to a job over other documents: give another --out."
             )
-        self._journal.keep_files(files.items())
+
+    def _keep(self) -> None:
+        """Store what the job is about, for the run that goes on with it."""
+        self.spec.write(self.folder / SPEC)
+        self._journal.keep_files(self._files().items())

@@ -70,5 +70,10 @@ class Spec(BaseModel):
         said["documents"] = [str(Path(document).resolve()) for document in self.documents]
         try:
             write_whole(path, (HEAD + tomli_w.dumps(said)).encode())
+        except UnicodeEncodeError:
+            raise ProgramError(
+                f"The job {str(path)!r} cannot hold a document's path that is not UTF-8: rename it, or give the folder "
+                "it is in."
+            ) from None
         except OSError as error:
             raise ProgramError(f"The job {str(path)!r} cannot be written: {error.strerror or error}.") from error

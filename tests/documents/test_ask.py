@@ -3,10 +3,11 @@
 import pytest
 
 from programs.documents.answer import Answer, Cost
-from programs.documents.ask import AnswerError, Asker, Text
+from programs.documents.ask import AnswerError, Asker, Text, check_forms
 from programs.documents.document import Document, Page
 from programs.documents.plan import Budget, Part
 from programs.documents.question import NOT_THERE, Question
+from programs.errors import ProgramError
 from sgl_small4.nano.tasks.documents import QUOTE
 from sgl_small4.prompt.backend import Small4Backend, shown
 from sgl_small4.prompt.cancellation import Cancellation
@@ -164,3 +165,13 @@ def test_the_quote_turn_is_the_one_that_nano_learnt():
     ask = asker(script)
     ask.ask(whole(ask), FEE)
     assert asked_questions(script)[-1] == QUOTE
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "integer", "minimum": 5, "maximum": 3}, {"enum": []}, {"if": {"type": "string"}}]
+)
+def test_a_schema_that_no_answer_can_be_held_to_is_named_before_anything_is_asked(schema):
+    possible = Question(id="a", question="?", output="json", schema={"type": "integer"})
+    check_forms([possible, FEE, Question(question="?", output="date"), Question(question="?", output="list")])
+    with pytest.raises(ProgramError, match="The question 'b' cannot be asked: "):
+        check_forms([possible, Question(id="b", question="?", output="json", schema=schema)])

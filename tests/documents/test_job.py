@@ -191,6 +191,46 @@ def test_a_folder_of_a_job_over_other_documents_is_left_alone(folder, tmp_path):
     assert digest(tmp_path / "out") == before
 
 
+def test_a_refused_command_changes_nothing_of_the_job(folder, tmp_path):
+    run(tmp_path / "out", spec(folder, "one?"), Asked())
+    before = digest(tmp_path / "out")
+    with Job.open(tmp_path / "out", spec(folder, "another?")) as job:
+        list(job.read())
+        job.plan_for("model", 32_768, len)
+    assert digest(tmp_path / "out") == before
+
+
+def test_documents_that_cannot_be_read_do_not_make_two_jobs_one(folder, tmp_path):
+    (folder / "gone.txt").symlink_to("nowhere")
+    run(tmp_path / "out", spec(folder, "one?"), Asked())
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "x.txt").symlink_to("nowhere")
+    with pytest.raises(ProgramError, match="belongs to a job over other documents"):
+        run(tmp_path / "out", spec(other, "one?"), Asked())
+
+
+def test_a_file_whose_name_is_not_utf8_is_read_like_any_other(folder, tmp_path):
+    (folder / os.fsdecode(b"d\xff.txt")).write_text("d: a document\n")
+    asked = Asked()
+    run(tmp_path / "out", spec(folder, "one?"), asked)
+    results = run(tmp_path / "out", Spec(), asked)
+    assert len(asked.units) == 4 and all(row.answer for row in results.rows)
+
+
+def test_a_document_given_by_a_name_that_is_not_utf8_is_refused_in_a_sentence(folder, tmp_path):
+    path = folder / os.fsdecode(b"d\xff.txt")
+    path.write_text("d: a document\n")
+    with pytest.raises(ProgramError, match="not UTF-8: rename it, or give the folder"):
+        run(tmp_path / "out", spec(path, "one?"), Asked())
+
+
+def test_what_jobs_wrote_inside_the_documents_folder_is_no_document(folder, tmp_path):
+    for out in ("one", "two"):
+        results = run(folder / out, spec(folder, "one?"), Asked())
+        assert {document.name for document in results.documents} == {"a.txt", "b.txt", "c.txt"}
+
+
 def digest(folder: Path) -> dict[str, str]:
     names = ("job.toml", "results.jsonl", "results.csv", "report.html")
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
@@ -220,6 +260,7 @@ Job.open(Path({str(tmp_path / "out")!r}), Spec())
 def test_a_job_without_documents_or_questions_is_refused(tmp_path, given, said):
     with pytest.raises(ProgramError, match=said):
         Job.open(tmp_path / "out", given)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("content", ["[[questions]", "documents = 7\n", 'colour = "red"\n', "\xff"])
