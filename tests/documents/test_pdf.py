@@ -154,6 +154,29 @@ def test_pages_without_text_are_named_as_unread() -> None:
     assert [page.number for page in document.pages if page.start == page.end] == [2, 5]
 
 
+FETCHED = [f"Downloaded from example.org on 3 May 2024 by reader {number:07}." for number in range(4)]
+SLANTED = "BT 0.8 g /F1 60 Tf 0.7 0.7 -0.7 0.7 100 200 Tm (CONFIDENTIAL) Tj ET\n"
+
+
+@pytest.mark.parametrize(
+    ("operators", "unread"),
+    [
+        (picture(0, 0, WIDTH, HEIGHT) + lines(FETCHED, 40, 70), ["almost no text over an image"]),
+        (picture(0, 0, WIDTH, HEIGHT) + SLANTED + lines(FETCHED, 40, 820), ["almost no text over an image"]),
+        (picture(0, 0, WIDTH, HEIGHT) + lines(FETCHED, 80, 500), []),
+        (picture(60, 300, 400, 400) + lines(FETCHED, 40, 70), []),
+        (SLANTED, ["no text but a slanted stamp"]),
+        (SLANTED + draw("See overleaf.", 80, 500), []),
+        (draw("Part Two", 200, 500, 40), []),
+    ],
+)
+def test_stamps_and_margins_do_not_make_a_scan_read(operators: str, unread: list[str]) -> None:
+    made = Raw()
+    made.image("Im1", bytes(range(256)), 16, 16)
+    made.page(operators)
+    assert [remark.what for remark in read_pdf(made.bytes, "stamped.pdf").unread] == unread
+
+
 def test_a_blank_page_has_nothing_to_be_read() -> None:
     document = read_pdf(raw_pdf("", "0 G 40 40 500 700 re S"), "blank.pdf")
     assert (document.text, document.remarks, len(document.pages)) == ("", (), 2)

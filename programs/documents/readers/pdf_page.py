@@ -19,6 +19,9 @@ from programs.documents.readers.pdf_visible import visibility
 STAMP = 100  # characters: a page that is an image and has fewer is not read by them
 PICTURE = 0.05  # of the page: smaller images are logos and rules
 BACKGROUND = 0.5  # of the page
+SCAN = 0.9  # of the page
+MARGIN = 0.1  # of the page
+SLANTED = 5  # degrees
 DRAWN_SHAPES = 10  # a page without text that has fewer is blank: a frame, a rule
 DRAWN_LETTERS = 500
 MOST_IN_LIGATURE = 4  # letters
@@ -119,20 +122,33 @@ def clean(text: str) -> str:
 
 
 def _unread(content: PageContent, letters: int, ocr: bool, number: int) -> Iterable[Remark]:
+    slanted, inner = _stamped(content)
     what = ""
     if not letters and content.pictured >= PICTURE:
         what = "no text: an image only"
     elif not letters and len(content.shapes) >= DRAWN_SHAPES:
         what = "no text: drawn shapes only"
-    elif 0 < letters < STAMP and not ocr and content.pictured >= BACKGROUND:
+    elif letters and not ocr and content.pictured >= (BACKGROUND if letters < STAMP else SCAN) and inner < STAMP:
         what = "almost no text over an image"
     elif 0 < letters < STAMP and len(content.shapes) >= DRAWN_LETTERS:
         what = "almost no text beside drawn shapes"
+    elif slanted and letters <= len(content.codes):
+        what = "no text but a slanted stamp"
     if what:
         yield Remark("unread", f"page {number}", what, number)
     if content.cut:
         what = f"only its first {MOST_CHARACTERS:,} characters are read"
         yield Remark("unread", f"page {number}", what, number)
+
+
+def _stamped(content: PageContent) -> tuple[bool, int]:
+    """Whether all that is drawn is slanted, as watermarks are, and how many letters are upright and not in the page's
+    margins, where archives say who has fetched a scan, and when."""
+    slanted = np.array([drawn.angle % 90 for drawn in content.objects])[content.drawn]
+    slanted = (slanted > SLANTED) & (slanted < 90 - SLANTED)
+    (x, y), size = content.origin.T, (content.width, content.height)
+    inner = (np.abs(x / size[0] - 0.5) < 0.5 - MARGIN) & (np.abs(y / size[1] - 0.5) < 0.5 - MARGIN) & ~slanted
+    return bool(len(slanted) and slanted.all()), int(inner.sum())
 
 
 def _doubts(content: PageContent, made: Layout, number: int) -> Iterable[Remark]:
