@@ -72,6 +72,7 @@ class Job:
         self.unreadable: tuple[Unreadable, ...] = ()
         self._journal, self._lock = journal, lock
         self._paths: dict[str, Path] = {}
+        self._kept = False
         self._plans: dict[str, tuple[Part, ...]] = {}  # by the text's hash
         self._hashes: dict[tuple[str, int, int], str] = {}
         self._model, self._budget = "", Budget(0, 0, 0)
@@ -301,6 +302,8 @@ class Job:
             )
 
     def _keep(self) -> None:
-        """Store what the job is about, for the run that goes on with it."""
-        self.spec.write(self.folder / SPEC)
-        self._journal.keep_files(self._files().items())
+        """Store what the job is about, once, for the run that goes on with it."""
+        if not self._kept:
+            self.spec.write(self.folder / SPEC)
+            self._journal.keep_files(self._files().items())
+            self._kept = True

@@ -76,4 +76,6 @@ class Spec(BaseModel):
                 "it is in."
             ) from None
         except OSError as error:
-            raise ProgramError(f"The job {str(path)!r} cannot be written: {error.strerror or error}.") from error
+            raise ProgramError(
+                f"The job {str(path)!r} cannot be written ({error.strerror or error}): make room."
+            ) from error

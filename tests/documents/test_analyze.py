@@ -106,6 +106,14 @@ def test_quiet_prints_nothing(docs, out, capsys, plan_only):
     assert capsys.readouterr() == ("", "")
 
 
+def test_no_library_speaks_beside_the_one_object(docs, out, tmp_path, capfd):
+    file = tmp_path / "q.jsonl"
+    file.write_text(json.dumps({"question": FEE, "output": "choice", "choices": ["700 coins", "700"]}))
+    ask(docs, out=out, question_file=file, as_json=True)
+    said, remarks = capfd.readouterr()
+    assert said.count("\n") == 1 and remarks == ""
+
+
 def test_a_plan_asks_nothing_and_leaves_nothing_behind(docs, out, capsys):
     script = reading_model()
     assert ask(docs, FEE, BOAT, out=out, script=script, plan_only=True, as_json=True) == 0

@@ -1,5 +1,6 @@
 """A job's folder: what is left is asked, what was answered stays, and what is not its own is left alone."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -8,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from programs.documents import job
 from programs.documents.answer import Answer, Cost
 from programs.documents.job import Job, Outcome
 from programs.documents.question import Question
 from programs.documents.settings import Settings
 from programs.documents.spec import Spec
 from programs.errors import ProgramError
+from programs.files import write_whole
 
 
 class Asked:
@@ -55,12 +58,12 @@ def spec(folder: Path, *questions: str, **settings) -> Spec:
 
 
 def run(out: Path, given: Spec, asked: Asked, context=32_768):
-    with Job.open(out, given) as job:
-        list(job.read())
-        job.plan_for("model", context, lambda text: len(text.split()))
-        list(job.run(asked))
-        results = job.results()
-        job.write(results)
+    with Job.open(out, given) as opened:
+        list(opened.read())
+        opened.plan_for("model", context, lambda text: len(text.split()))
+        list(opened.run(asked))
+        results = opened.results()
+        opened.write(results)
     return results
 
 
@@ -194,9 +197,9 @@ def test_a_folder_of_a_job_over_other_documents_is_left_alone(folder, tmp_path):
 def test_a_refused_command_changes_nothing_of_the_job(folder, tmp_path):
     run(tmp_path / "out", spec(folder, "one?"), Asked())
     before = digest(tmp_path / "out")
-    with Job.open(tmp_path / "out", spec(folder, "another?")) as job:
-        list(job.read())
-        job.plan_for("model", 32_768, len)
+    with Job.open(tmp_path / "out", spec(folder, "another?")) as opened:
+        list(opened.read())
+        opened.plan_for("model", 32_768, len)
     assert digest(tmp_path / "out") == before
 
 
@@ -229,6 +232,21 @@ def test_what_jobs_wrote_inside_the_documents_folder_is_no_document(folder, tmp_
     for out in ("one", "two"):
         results = run(folder / out, spec(folder, "one?"), Asked())
         assert {document.name for document in results.documents} == {"a.txt", "b.txt", "c.txt"}
+
+
+def test_results_that_find_no_room_leave_the_answers_and_say_so(folder, tmp_path, monkeypatch):
+    def full(path, content):
+        if path.name == "results.jsonl":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_whole(path, content)
+
+    monkeypatch.setattr(job, "write_whole", full)
+    with pytest.raises(ProgramError, match="the answers are in the journal; make room"):
+        run(tmp_path / "out", spec(folder, "one?"), Asked())
+    monkeypatch.undo()
+    again = Asked()
+    run(tmp_path / "out", Spec(), again)
+    assert not again.units
 
 
 def digest(folder: Path) -> dict[str, str]:
