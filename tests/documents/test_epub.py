@@ -1,5 +1,8 @@
 """EPUB: the pages of the spine in their order; what is protected or damaged is said."""
 
+import io
+import zipfile
+
 import pytest
 
 from programs.documents.document import ReadError
@@ -50,3 +53,24 @@ def test_pages_that_are_encrypted_are_refused_and_fonts_that_are_scrambled_are_n
 def test_damaged_books_are_refused_by_name(members: dict[str, str]) -> None:
     with pytest.raises(ReadError, match=r"^'book.epub' is damaged"):
         read_epub(zipped(members), "book.epub")
+
+
+def test_what_a_books_style_sheet_hides_is_left_out_and_said() -> None:
+    page = '<link rel="{}" type="text/css" href="styles/my%20book.css"/><p class="h">The fee is 9.</p><p>Seen.</p>'
+    for rel, hidden in (("stylesheet", ["The fee is 9."]), ("alternate stylesheet", []), ("icon", [])):
+        packed = io.BytesIO(epub({"one.xhtml": page.format(rel), "two.xhtml": '<p class="h">Not hidden here.</p>'}))
+        with zipfile.ZipFile(packed, "a") as archive:
+            archive.writestr("OEBPS/styles/my book.css", ".h { display: none }")
+        document = read_epub(packed.getvalue(), "book.epub")
+        assert [remark.text for remark in document.of_kind("hidden")] == hidden
+        assert ("The fee is 9." in document.text) is (not hidden)
+        assert document.text.endswith("Seen.\n\nNot hidden here.")
+
+
+def test_a_style_sheet_that_is_missing_or_no_text_hides_nothing() -> None:
+    page = '<link rel="stylesheet" href="gone.css"/><p class="h">Seen.</p>'
+    assert read_epub(epub({"one.xhtml": page}), "book.epub").text == "Seen."
+    packed = io.BytesIO(epub({"one.xhtml": page}))
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.writestr("OEBPS/gone.css", b"\x00\x01\x02\x03" * 400)
+    assert read_epub(packed.getvalue(), "book.epub").text == "Seen."

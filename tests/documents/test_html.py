@@ -164,3 +164,11 @@ def test_a_style_sheet_that_would_take_hours_to_match_is_told_and_an_ordinary_on
     ]
     assert read("<style>main div ul li b { display: none }</style><main><div><ul><li><b>x</b> y").text == "- y"
     assert time.monotonic() - began < 10
+
+
+def test_readings_above_words_do_not_break_a_sentence() -> None:
+    ruby = "<p><ruby>漢<rp>(</rp><rt>かん</rt><rp>)</rp>字<rt>じ</rt></ruby>の本</p>"
+    document = read_html(f"<meta charset=utf-8>{ruby}".encode(), "page.html")
+    assert document.text == "漢字の本"
+    assert "ruby" in document.coverage
+    assert "ruby" not in read_html("<meta charset=utf-8><p>漢字の本".encode(), "page.html").coverage

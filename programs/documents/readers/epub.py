@@ -2,7 +2,9 @@
 
 import hashlib
 import posixpath
+import re
 from dataclasses import replace
+from html import unescape
 from urllib.parse import unquote
 from xml.etree.ElementTree import Element, ParseError
 
@@ -16,6 +18,9 @@ from programs.documents.readers.zipped import Zipped
 
 # Only scrambles fonts, which no reader of the text needs.
 FONTS_ONLY = {"http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC"}
+LINK = re.compile(r"<link\b[^<>]{1,2000}>", re.IGNORECASE)
+HREF = re.compile(r"""\bhref\s*=\s*(["'])(.*?)\1""", re.IGNORECASE)
+STYLESHEET = re.compile(r"""\brel\s*=\s*["']?stylesheet\b""", re.IGNORECASE)  # and no alternate one
 PAGES = {"application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document"}
 
 
@@ -26,6 +31,7 @@ def read_epub(content: bytes, name: str) -> Document:
     encrypted = _encrypted(archive, name)
     if any(page in encrypted for page, _ in pages):
         raise ReadError(f"{name!r} is protected against copying (DRM), and its pages are encrypted: give it without.")
+    styled = _Styled(archive, name)
     texts: list[str] = []
     headings: list[Heading] = []
     remarks: list[Remark] = []
@@ -38,7 +44,7 @@ def read_epub(content: bytes, name: str) -> Document:
             continue
         try:
             decoded = decode(archive.read(page), name, place=place)
-            text, found, seen = html_text(decoded.text, name, xhtml=True)
+            text, found, seen = html_text(styled(decoded.text, page), name, xhtml=True)
         except ReadError as error:
             remarks.append(Remark("unread", place, f"it is not read ({str(error).removesuffix('.')})"))
             continue
@@ -51,6 +57,31 @@ def read_epub(content: bytes, name: str) -> Document:
         raise ReadError(f"{name!r} is damaged: none of its pages is there.")
     sha256 = hashlib.sha256(content).hexdigest()
     return Document(name, "epub", sha256, "\n\n".join(texts), headings=tuple(headings), remarks=tuple(remarks))
+
+
+class _Styled:
+    """Puts a book's style sheets into the pages that name them: some of their rules hide text."""
+
+    def __init__(self, archive: Zipped, name: str):
+        self._archive, self._name = archive, name
+        self._sheets: dict[str, str] = {}
+
+    def __call__(self, source: str, page: str) -> str:
+        return LINK.sub(lambda link: self._sheet(link[0], posixpath.dirname(page)) or link[0], source)
+
+    def _sheet(self, link: str, folder: str) -> str:
+        """A style element with what a link names, "" where that is no style sheet of the book."""
+        href = HREF.search(link)
+        if not href or not STYLESHEET.search(link):
+            return ""
+        member = posixpath.normpath(posixpath.join(folder, unquote(unescape(href[2]))))
+        if member not in self._sheets:
+            try:
+                said = decode(self._archive.read(member), self._name).text if self._archive.has(member) else ""
+            except ReadError:
+                said = ""
+            self._sheets[member] = f"<style>{said}</style>" if said and "</style" not in said.lower() else ""
+        return self._sheets[member]
 
 
 def _spine(archive: Zipped, name: str) -> list[tuple[str, str]]:

@@ -29,19 +29,9 @@ LINES |= {"textarea", "thead", "tbody", "tfoot", "menu", "dir", "hgroup", "searc
 CELLS = {"td", "th"}
 # What makes a row more than a line of cells.
 COMPLEX = {"table", "ul", "ol", "dl", "pre", "hr", *HEADINGS}
-NOT_SHOWN = {
-    "script",
-    "style",
-    "template",
-    "noscript",
-    "head",
-    "datalist",
-    "annotation",
-    "annotation-xml",
-    "rp",
-    "desc",
-}
-NOT_SHOWN |= {"metadata", "noframes", "noembed"}
+NOT_SHOWN = {"script", "style", "template", "noscript", "head", "datalist", "annotation", "annotation-xml", "rp"}
+NOT_SHOWN |= {"desc", "metadata", "noframes", "noembed"}
+READINGS = {"rt", "rtc"}  # they stand above a line, and within its sentences nobody would find these
 UNREAD = {"img": "picture", "iframe": "frame", "frame": "frame", "object": "object"}
 UNREAD |= {"embed": "object", "video": "film", "audio": "sound", "canvas": "drawing"}
 
@@ -121,6 +111,7 @@ class _Reader:
         self._styles = Styles(tree, depth)
         self._hidden: dict[str, Writer] = {}
         self._unread: Counter[str] = Counter()
+        self._readings = False
         self._lists: list[_List] = []
         self._complex: set[int] = set()
         for node in tree.css(",".join(sorted(COMPLEX))):
@@ -163,6 +154,8 @@ class _Reader:
             found.append(
                 Remark("hidden", "", f"text that the page does not show ({why}{cut})", text=text[:HIDDEN_LIMIT])
             )
+        if self._readings:
+            found.append(Remark("note", "", "the readings set above its words (ruby) are left out"))
         if self._styles.unmatched:
             what = f"what {self._styles.unmatched} of its style rules hide is read as if it were seen"
             found.append(Remark("doubtful", "", what))
@@ -173,6 +166,9 @@ class _Reader:
         tag = node.tag or ""
         if tag == "-text":
             self._text(node.text_content or "", place)
+            return None
+        if tag in READINGS:
+            self._readings = True
             return None
         if tag in NOT_SHOWN or tag.startswith("-") or tag == "!doctype":
             return None
