@@ -1,6 +1,6 @@
 """What turning the effort up removes and costs, on held-out questions: the same ones at each effort, paired.
 
-Differences of two numbers below 100 are where nano errs by chance: every one that is held out is asked in three forms,
+Differences of two numbers below 100 are where nano errs by chance: every one that is held out is asked in five forms,
 which share a cluster. Sums of six numbers are the longest it is taught: there most errors come again in every trace.
 Easy are sums of two numbers below 100, hard those of four to six numbers of two digits.
 """
@@ -29,7 +29,7 @@ from sgl_small4.nano.tasks.turns import Turn
 from sgl_small4.prompt.backend import Small4Backend
 
 AT_ONCE = 32
-FORMS = 3
+FORMS = 5
 K = 5
 TEMPERATURE = 0.7
 MARGIN = 0.01  # of accuracy that `auto` may give up on the cases that it is calibrated on
