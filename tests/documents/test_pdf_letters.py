@@ -1,10 +1,18 @@
 """Letters of a PDF that are drawn in unusual ways stand where the page shows them, once, and spell their words."""
 
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
 from programs.documents.cite import cite
 from programs.documents.document import Document
 from programs.documents.find import Finder
 from programs.documents.readers.pdf import read_pdf
 from tests.documents.make_pdf import Raw, draw, raw_pdf
+
+CHROMIUM = shutil.which("chromium") or ""
 
 
 def in_form(matrix: str, x: float, y: float) -> Document:
@@ -47,3 +55,35 @@ def test_white_letters_below_the_same_letters_are_not_said_to_be_hidden() -> Non
     alone = read_pdf(raw_pdf(draw("Seen", 50, 700) + white), "alone.pdf")
     assert [remark.text for remark in alone.of_kind("hidden")] == ["Outlined words"]
     assert alone.text == "Seen\n"
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium, which prints the PDF")
+def test_words_with_ligatures_that_a_browser_prints_have_no_spaces_in_them(tmp_path: Path) -> None:
+    row = '<div style="display:flex"><div style="width:200px">Field {}:</div><div style="{}">{}</div></div>'
+    said = (
+        "Garden engine engine",
+        "Water garden engine",
+        "Bridge union office",
+        "Quarter budget windo",
+        "Window teacher river",
+        "Water engine morning",
+        "Winter paper value s",
+        "Yellow village garde",
+        "Office yellow paper",
+        "Metal zone value win",
+    )
+    line = "border-bottom:1px solid"
+    rows = "".join(row.format(number, line, text) for number, text in enumerate(said))
+    (tmp_path / "form.html").write_text(f'<div style="font:10pt sans-serif">{rows}</div>')
+    printed = tmp_path / "form.pdf"
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--no-pdf-header-footer",
+        f"--print-to-pdf={printed}",
+        "form.html",
+    ]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    text = read_pdf(printed.read_bytes(), "form.pdf").text
+    assert all(each in text for each in said)

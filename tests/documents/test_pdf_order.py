@@ -193,3 +193,37 @@ def test_characters_below_one_another_are_a_line() -> None:
         for y, letter in enumerate(column.replace(" ", "-"))
     )
     assert read_pdf(raw_pdf(page), "vertical.pdf").text == "stand-upright\nin-two-lines-\n"
+
+
+def test_a_column_that_begins_above_the_heading_of_the_other_keeps_its_first_lines() -> None:
+    right = wrapped("right", 42)
+    page = draw("1 Introduction", 50, 768, 16) + lines(wrapped("left", 42), 50, 741.5)
+    document = read_pdf(raw_pdf(page + lines(right, 310, 792)), "two.pdf")
+    assert flat(document.text) == f"1 Introduction {SENTENCES['left']} {SENTENCES['right']}"
+    above = draw("A line of its own, far above the columns", 50, 810)
+    document = read_pdf(raw_pdf(above + page + lines(right, 310, 770)), "two.pdf")
+    assert document.text.startswith("A line of its own, far above the columns\n1 Introduction\n")
+
+
+def test_a_table_beside_a_column_of_text_stays_out_of_its_sentences() -> None:
+    words = lines(wrapped("left", 42), 50, 740)
+    cells = [(f"Part {number}", f"{number * 7}.50", "in stock") for number in range(1, 7)]
+    table = "".join(
+        draw(cell, 320 + 70 * column, 735 - 24 * number)
+        for number, row in enumerate(cells)
+        for column, cell in enumerate(row)
+    )
+    for page in (words + table, table + words):
+        document = read_pdf(raw_pdf(page), "beside.pdf")
+        stands_once_each(document, SENTENCES["left"])
+        assert all("  ".join(row) in document.text.splitlines() for row in cells)
+
+
+def test_notes_in_the_margin_stay_out_of_the_paragraphs_beside_them() -> None:
+    page, top = "", 740.0
+    paragraphs = [wrapped(name, 70) for name in SENTENCES]
+    for number, paragraph in enumerate(paragraphs):
+        page += lines(paragraph, 180, top) + lines([f"Note {number}: see the", "annex."], 50, top, 8, 10)
+        top -= 14 * len(paragraph) + 10
+    document = read_pdf(raw_pdf(page), "margin.pdf")
+    stands_once_each(document, *SENTENCES.values(), *(f"Note {number}: see the annex." for number in range(3)))

@@ -145,6 +145,9 @@ def _characters(text: pdfium.PdfTextPage, texts: dict[int, Text], to_display: ND
     # Spaces are not kept, nor what pdfium makes up between two objects, which has no object: what follows is spaced.
     real = np.array([address is not None for address in addresses], bool) & ~np.isin(codes, _WHITE)
     spaced = np.concatenate([[False], ~real[:-1]])[:n]
+    # Nor is a line's end that pdfium sees behind letters that stand for one sign, whose boxes are too narrow.
+    signs = np.flatnonzero(spaced[3:] & (codes[2:-1] == 0x0A) & (codes[1:-2] == 0x0D)) + 3
+    spaced[signs[(origin[signs - 3] == origin[signs - 4]).all(axis=1) & real[signs - 3] & real[signs - 4]]] = False
     real &= (np.abs(boxes) < 1e6).all(axis=1) & (np.abs(origin) < 1e6).all(axis=1)  # false for what is no number, too
     objects: list[Drawn] = []
     places: dict[int, int] = {}

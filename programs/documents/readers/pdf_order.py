@@ -98,28 +98,45 @@ def _group(bands: list[Band], at: int) -> tuple[int, list[tuple[float, float]]]:
     """The bands from `at` on through which the same gutters run, as the place after the last, and the gutters."""
     size = float(np.median([segment.size for segment in bands[at].segments]))
     gutters = bands[at].free(0.8 * size)[1:-1]
-    end, last = at + 1, at + 1
-    while gutters and end < len(bands):
-        narrower = [
-            (max(left, free_left), min(right, free_right))
-            for free_left, free_right in bands[end].free(NARROWEST)
-            for left, right in gutters
-            if min(right, free_right) - max(left, free_left) >= NARROWEST
-        ]
-        if not narrower:
-            break
+    if at + 1 < len(bands) and _goes_on(bands[at], bands[at + 1]):
+        gutters = _through(bands[at + 1].free(0.8 * size)[1:-1], bands[at])
+    end = at + 1
+    while gutters and end < len(bands) and (narrower := _through(gutters, bands[end])):
         gutters = narrower
         end += 1
-        last = end
-    return last, gutters
+    return end, gutters
+
+
+def _through(gutters: list[tuple[float, float]], band: Band) -> list[tuple[float, float]]:
+    """What a band leaves free of gutters."""
+    return [
+        (max(left, free_left), min(right, free_right))
+        for free_left, free_right in band.free(NARROWEST)
+        for left, right in gutters
+        if min(right, free_right) - max(left, free_left) >= NARROWEST
+    ]
+
+
+def _goes_on(band: Band, following: Band) -> bool:
+    """Whether a band is the first line of a column beside which the others begin lower."""
+    first = band.segments[0]
+    below = [
+        segment
+        for segment in following.segments
+        if segment.left < first.right
+        and first.left < segment.right
+        and abs(segment.size - first.size) < 0.1 * first.size
+    ]
+    return len(band.segments) == 1 and any(segment.base - first.base < 1.5 * first.size for segment in below)
 
 
 def _edges(group: list[Band], height: float) -> tuple[list[Band], list[Band], list[Band]]:
     """A running head and foot taken off: lines near the page's edge, set off from what stands between."""
     if len(group) < 4:
         return [], group, []
-    steps = [after.bottom - before.bottom for before, after in pairwise(group)]
-    wide = 1.8 * float(np.median(steps))
+    steps = [min(segment.base for segment in after.segments) - before.bottom for before, after in pairwise(group)]
+    size = float(np.median([segment.size for band in group for segment in band.segments]))
+    wide = max(1.8 * float(np.median(steps)), 1.5 * size)  # columns that do not align step less than a line
     first = next((n + 1 for n in (1, 0) if steps[n] > wide and group[n].bottom < 0.12 * height), 0)
     last = next((n for n in (-2, -1) if steps[n] > wide and group[n].bottom > 0.88 * height), 0)
     return group[:first], group[first : last or None], group[last:] if last else []
@@ -146,7 +163,7 @@ def _parallel(
     blocks = [[segment for *_, segment in run] for _, run in groupby(drawn, key=lambda each: each[1])]
     fewest = min(len(part) for part in parts)
     if len(parts) < 2 or fewest < 2 or depth >= DEPTH:
-        return _table(segments, rtl)
+        return _table(sorted(segments, key=lambda segment: segment.order), rtl)
     prose = all(_is_prose(part) for part in parts)
     by_column = len(blocks) == len(parts)
     values = any(np.mean([_length(row) for row in part]) < SHORT for part in parts)
@@ -157,9 +174,46 @@ def _parallel(
     if by_column or (prose and _continues(parts)):
         ordered = [columns[place] for place in sorted(columns, reverse=rtl)]
         return [row for column in ordered for row in reading_order(column, rtl, height, doubts, depth + 1)]
+    if split := _apart(columns, parts):
+        sides = [[segment for place in side for segment in columns[place]] for side in split]
+        ordered = sides[::-1] if rtl else sides
+        return [row for side in ordered for row in reading_order(side, rtl, height, doubts, depth + 1)]
     if prose:
         doubts.append(ORDER)
-    return _table(segments, rtl)
+    return _table(_cells([(place, segment) for _, place, segment in drawn], rtl), rtl)
+
+
+def _apart(columns: dict[int, list[Segment]], parts: list[list[Row]]) -> tuple[list[int], list[int]] | None:
+    """The columns left and right of a gutter beside which one side, of words, is drawn wholly before the other, as a
+    column of text is beside a table."""
+    places = sorted(columns)
+    for cut in range(1, len(places)):
+        sides = places[:cut], places[cut:]
+        orders = [[segment.order for place in side for segment in columns[place]] for side in sides]
+        alone = [side for side in sides if len(side) == 1]
+        words = any(_is_prose(_visual(columns[side[0]], False)) for side in alone)
+        if words and (max(orders[0]) < min(orders[1]) or max(orders[1]) < min(orders[0])):
+            return sides
+    return None
+
+
+def _cells(drawn: list[tuple[int, Segment]], rtl: bool) -> list[Segment]:
+    """Segments with their columns, in the order of drawing, put into that of their cells where a row's cells are drawn
+    whole and before the next row's: from the first column to the last, whichever was drawn first."""
+    rows: list[dict[int, list[Segment]]] = []
+    bottom = 0.0
+    for place, run in groupby(drawn, key=lambda each: each[0]):
+        cell = [segment for _, segment in run]
+        top = min(segment.base - 0.5 * segment.size for segment in cell)
+        if rows and top < bottom and place not in rows[-1]:
+            rows[-1][place] = cell
+            bottom = max(bottom, *(segment.base for segment in cell))
+        elif rows and top < bottom:
+            return [segment for _, segment in drawn]
+        else:
+            rows.append({place: cell})
+            bottom = max(segment.base for segment in cell)
+    return [segment for row in rows for place in sorted(row, reverse=rtl) for segment in row[place]]
 
 
 def _length(row: Row) -> int:
@@ -200,11 +254,11 @@ def _continues(parts: list[list[Row]]) -> bool:
 
 
 def _table(segments: list[Segment], rtl: bool) -> list[Row]:
-    """Cells in the order of drawing where that is row by row, so that a cell of several lines stays together; else the
-    lines as they stand."""
+    """Cells in the order given where that is row by row, so that a cell of several lines stays together; else the lines
+    as they stand."""
     rows: list[Row] = []
     before: Segment | None = None
-    for segment in sorted(segments, key=lambda segment: segment.order):
+    for segment in segments:
         if before is None:
             rows.append(Row([segment]))
         else:
