@@ -44,7 +44,8 @@ def support(
         for line in _shortened(conversation.unread):
             remarks.print(visible(f"not read: {line}", ""))
         if not as_json:
-            remarks.print(f"{len(conversation.documents)} documents to ask about")
+            number = len(conversation.documents)
+            remarks.print(f"{number} document{'s' * (number != 1)} to ask about")
         typed = not questions and sys.stdin.isatty()
         for question in questions or (_typed() if typed else _piped()):
             asked += 1

@@ -21,7 +21,7 @@ from programs.documents.document import Document, Unreadable, sentences
 from programs.documents.find import Finder
 from programs.documents.journal import key_of
 from programs.documents.plan import EVIDENCE, LEAST
-from programs.documents.question import NOT_THERE, Question
+from programs.documents.question import NOT_THERE, Question, from_texts
 from programs.documents.settings import Settings
 from programs.documents.shelf import Choice, Shelf
 from programs.effort import Effort, Message, solve
@@ -159,6 +159,7 @@ class Support:
         """The next turn. Raises ProgramError for a question that cannot be asked and BackendError for a request that
         failed; the conversation then stands where it stood."""
         began = time.monotonic()
+        from_texts([question])  # refuses what is none
         choice = self._shelf.choose(question, [asked for asked, _ in self._history], self._choice)
         prompt = SUPPORT.format(documents=choice.text)
         history = self._kept(question, prompt)

@@ -99,6 +99,13 @@ def test_a_request_that_fails_is_one_sentence_and_the_conversation_goes_on(folde
     assert "No." in sentence and "Traceback" not in err
 
 
+@pytest.mark.parametrize("question", ["", "  ", "a\udcff"])
+def test_what_is_no_question_is_one_sentence_and_the_conversation_goes_on(folder, capsys, question):
+    assert talk(folder, question, "What is the fee?") == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("700\n") and "is no question" in err and "Traceback" not in err
+
+
 def test_a_failed_question_is_an_object_too(folder, capsys):
     script = reading_model()
     script._reply = lambda ids, fields: BackendError("No.")
