@@ -97,7 +97,7 @@ def analyze(
             elif not quiet:
                 _show_plan(planned, job)
             return 0
-        left = bool(job.units() or job.joins())
+        left = any(each.asks for each in planned) or bool(job.joins())
         if left:
             from programs.documents.ask import check_forms  # brings SGLang, which reading and planning do without
 

@@ -158,23 +158,26 @@ class Job:
     def units(self) -> list[Unit]:
         """What is still to be asked of the parts, document by document and part by part, so that each is read once."""
         todo: dict[str, Unit] = {}
+        asked, answered = self._asked(), self._journal.answered()
         for document in self._distinct():
             parts = self._plans[document.text_sha256]
+            left = [question for question in asked if self._key(document, parts, question) not in answered]
             for part in parts:
-                for question in self._asked():
-                    whole, key = self._key(document, parts, question), self._part_key(document, part, question)
-                    if self._journal.answer(whole) is None and self._journal.answer(key) is None:
+                for question in left:
+                    key = self._part_key(document, part, question)
+                    if key not in answered:
                         todo.setdefault(key, Unit(key, document, part, question))
         return list(todo.values())
 
     def joins(self) -> list[Unit]:
         """The answers that are still to be made of those of all parts."""
         todo: dict[str, Unit] = {}
+        asked, answered = self._asked(), self._journal.answered()
         for document in self._distinct():
             parts = self._plans[document.text_sha256]
-            for question in self._asked() if len(parts) > 1 else ():
+            for question in asked if len(parts) > 1 else ():
                 key = self._key(document, parts, question)
-                if self._journal.answer(key) is None:
+                if key not in answered:
                     answers = [self._journal.answer(self._part_key(document, part, question)) for part in parts]
                     found = tuple(answer for answer in answers if answer is not None)
                     if len(found) == len(parts):
@@ -252,9 +255,10 @@ class Job:
         return {document.text_sha256: document for document in self.documents if document.text.strip()}.values()
 
     def _rows(self) -> Iterator[Row]:
+        asked = self._asked()
         for document in self.documents:
             parts = self._plans.get(document.text_sha256, ())
-            for question in self._asked():
+            for question in asked:
                 if not document.text.strip():
                     yield Row(document.name, question, None, "The document has no text that could be read.")
                     continue

@@ -75,6 +75,10 @@ class Journal:
                 f"The journal {str(self._path)!r} holds an answer that cannot be read: it was changed by other means."
             ) from error
 
+    def answered(self) -> set[str]:
+        """The keys of all answers."""
+        return {key for (key,) in self._run(lambda db: db.execute("SELECT key FROM answers").fetchall())}
+
     def keep(self, key: str, answer: Answer) -> None:
         """The first answer to a key stays."""
         said = answer.model_dump_json()

@@ -77,3 +77,9 @@ def test_a_full_disk_is_said_and_what_was_kept_stays(journal):
         for number in range(1000):
             journal.keep(f"more {number}", answer("x" * 10_000))
     assert journal.answer("k") == answer("one")
+
+
+def test_the_keys_of_answers_are_told_and_those_of_failures_are_not(journal):
+    journal.keep("k", answer("one"))
+    journal.failed("l", "The server failed.")
+    assert journal.answered() == {"k"}
