@@ -45,9 +45,7 @@ def is_border(text: str, place: int) -> bool:
             return False
         return not _goes_on(left, right, after[1:2]) and not _HYPHEN_LINE_END.match(all_after)
     if is_word(right):
-        return not _goes_on(before[-2:-1], left, right, begins=True) and not (
-            is_letter(right) and _LINE_END_HYPHEN.search(all_before)
-        )
+        return not _goes_on(before[-2:-1], left, right, begins=True) and not _LINE_END_HYPHEN.search(all_before)
     return True
 
 

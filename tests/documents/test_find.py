@@ -326,3 +326,10 @@ def test_units_that_another_case_makes_others_are_not_the_same() -> None:
         assert not finder.find(quote).verified, quote
     for quote in ("It Takes 5 mg at 300 K", "ON 3 MAY AT 5 PM", "over 3 KM", "AND 20 MW, SENDS"):
         assert finder.find(quote).rules == ("case",), quote
+
+
+def test_a_number_broken_at_a_line_end_is_not_found_by_its_second_half() -> None:
+    finder = Finder("Order 77-\n1042 was paid on\n1042 days - or\n1043 - at most.")
+    assert (finder.find("Order 77-1042").grade, finder.find("1042").places) == ("folded", 1)
+    assert finder.find("1042 days").verified and finder.find("1043").verified
+    assert not finder.find("1042 was paid").verified
