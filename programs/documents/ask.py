@@ -183,7 +183,7 @@ class Asker:
         return _answer(result, value, "not found" if value is None else "answered", spent)
 
     def _kept(self, result: Result, question: Question, spent: Cost, why: str, at_limit: bool) -> Answer:
-        items, _ = quotes_of(result.answer) if question.output == "list" else ([], "")
+        items = quotes_of(result.answer)[0] if question.output == "list" else question.whole_items(result.answer)
         limit = f"; its limit of {self.budget.answer} tokens is --max-tokens" if at_limit else ""
         if not items:
             raise AnswerError(f"The reply {result.answer[:60]!r} is no answer: {why}{limit}.")

@@ -128,6 +128,11 @@ class Question(BaseModel):
                 return value
         return said
 
+    def whole_items(self, text: str) -> list[Any]:
+        """The complete items of a JSON list that breaks off; none where they alone do not meet the schema."""
+        items = _items(text.strip())
+        return items if items and not _problem(items, self.json_schema or {}) else []
+
 
 def from_texts(texts: Sequence[str]) -> tuple[Question, ...]:
     """Questions of the output "text", as they come from a command line."""
@@ -212,6 +217,27 @@ def _loaded(said: str) -> Any:
         return json.loads(json.dumps(json.loads(said), ensure_ascii=False).encode("utf-8", "replace"))
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def _items(text: str) -> list[Any]:
+    items: list[Any] = []
+    place = 0
+    while text[place : place + 1] == ("," if items else "["):
+        try:
+            item, place = json.JSONDecoder().raw_decode(text, _behind_space(text, place + 1))
+        except (ValueError, RecursionError):
+            break
+        if place == len(text) and type(item) in (int, float):
+            break  # its other digits may be what is missing
+        items.append(item)
+        place = _behind_space(text, place)
+    return _loaded(json.dumps(items))
+
+
+def _behind_space(text: str, place: int) -> int:
+    while text[place : place + 1].isspace():
+        place += 1
+    return place
 
 
 def _problem(value: Any, schema: dict[str, Any]) -> str:

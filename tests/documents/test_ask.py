@@ -175,3 +175,14 @@ def test_a_schema_that_no_answer_can_be_held_to_is_named_before_anything_is_aske
     check_forms([possible, FEE, Question(question="?", output="date"), Question(question="?", output="list")])
     with pytest.raises(ProgramError, match="The question 'b' cannot be asked: "):
         check_forms([possible, Question(id="b", question="?", output="json", schema=schema)])
+
+
+def test_of_json_that_breaks_off_the_complete_items_are_kept():
+    cut = '[{"name": "Ada Byron"}, {"name": "Omar Kestin"}, {"na'
+    ask = asker(reading_model(lambda question, document: None if question == QUOTE else cut))
+    person = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    asked = Question(question="Who?", output="json", schema={"type": "array", "items": person}, effort="none")
+    answer = ask.ask(whole(ask), asked)
+    assert answer.value == [{"name": "Ada Byron"}, {"name": "Omar Kestin"}] and answer.state == "cut"
+    with pytest.raises(AnswerError):
+        ask.ask(whole(ask), asked.model_copy(update={"json_schema": {"type": "object"}}))

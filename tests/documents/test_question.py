@@ -146,3 +146,27 @@ def test_the_three_kinds_of_files_say_the_same(tmp_path):
     read = [from_file(tmp_path / name) for name in ("q.txt", "q.toml", "q.jsonl")]
     assert read[0] == read[1] == read[2]
     assert [question.question for question in read[0]] == ["What is the fee?", "Who signs?"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "items"),
+    [
+        ('[{"fee": 1}, {"fee": 2}', [{"fee": 1}, {"fee": 2}]),
+        (' [ {"fee": 1} , {"fee": 2} ,', [{"fee": 1}, {"fee": 2}]),
+        ('[{"fee": 1}, {"fee": 2}, {"fe', [{"fee": 1}, {"fee": 2}]),
+        ('[{"fee": 1}, {"fee": "no"}, {"fe', []),
+        ('[{"fe', []),
+        ('{"fee": 1', []),
+        ("", []),
+    ],
+)
+def test_of_a_list_that_breaks_off_the_complete_items_are_whole(reply, items):
+    fee = {"type": "object", "properties": {"fee": {"type": "integer"}}, "required": ["fee"]}
+    question = Question(question="?", output="json", schema={"type": "array", "items": fee})
+    assert question.whole_items(reply) == items
+
+
+def test_a_number_at_the_cut_is_not_whole():
+    question = Question(question="?", output="json", schema={"type": "array", "items": {"type": "integer"}})
+    assert question.whole_items("[12, 3") == [12] and question.whole_items("[12, 3 ") == [12]
+    assert question.whole_items("[12, 3,") == [12, 3]
