@@ -17,6 +17,7 @@ from programs.documents.find import Finder
 
 DAMAGED_PASSAGE = "the text is damaged there: some of its characters could not be read"
 DAMAGED_TEXT = "some characters of the text could not be read, so that it may stand there in part"
+NOT_SHOWN = "text that the page does not show"
 NO_TEXT = "the document has no text to find it in"
 
 # U+FFFD, what fonts without Unicode leave (private use), and control characters that no text has
@@ -68,7 +69,7 @@ def _hidden_hint(document: Document, quote: str) -> str:
     for remark in document.of_kind("hidden"):
         if _hidden(remark.text).find(quote).verified:
             where = f"{remark.place}: {remark.what}" if remark.place else remark.what
-            return f"stands only in text that the page does not show ({where})"
+            return f"stands only in {where}" if NOT_SHOWN in where else f"stands only in {NOT_SHOWN} ({where})"
     return ""
 
 

@@ -74,3 +74,14 @@ def test_damaged_characters_are_told_and_never_guessed() -> None:
     assert "damaged" in cited("o\ufffdce opens", read).hint
     assert "could not be read" in cited("Penguins breed in colonies", read).hint
     assert cited("The rent is due", read).hint == ""
+
+
+def test_a_hint_at_hidden_text_says_once_that_it_is_not_shown() -> None:
+    for kind, what in (
+        ("p.html", "text that the page does not show (display: none)"),
+        ("p.pdf", "text drawn invisibly"),
+    ):
+        document = Document(kind, kind[2:], "", "Seen.", remarks=(Remark("hidden", "", what, text="The fee is 9."),))
+        hint = cite(document, Finder(document.text), "The fee is 9.").hint
+        assert hint.count("does not show") == 1 and what in hint
+        assert not cite(document, Finder(document.text), "The fee is 8.").hint
