@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -100,6 +101,7 @@ def analyze(
         left = any(each.asks for each in planned) or bool(job.joins())
         if left:
             from programs.documents.ask import check_forms  # brings SGLang, which reading and planning do without
+            from programs.documents.run import JobStopped
 
             check_forms(job.spec.asked())
             if not servers and ray is None:
@@ -108,9 +110,11 @@ def analyze(
                 planned = job.plan_for(*_model(servers, None))
         try:
             if left:
-                _run(
-                    job, planned, servers, model, ray, concurrency, PATIENCE if patience is None else patience, remarks
-                )
+                patience = PATIENCE if patience is None else patience
+                try:
+                    _run(job, planned, servers, model, ray, concurrency, patience, remarks)
+                except JobStopped as error:  # what was answered until then is a result like any other
+                    print(f"small4: {visible(str(error))}", file=sys.stderr)
             else:
                 remarks.print("everything was answered already")
         finally:  # also of a job that was stopped
@@ -137,7 +141,7 @@ def _run(
     patience: float,
     remarks: Console,
 ) -> None:
-    """Ask what is left. Raises JobStopped where that came to no end."""
+    """Ask what is left. Raises JobStopped where that comes to no end."""
     with Progress(*_columns(), console=remarks, transient=True) as bar, ExitStack() as stack:
 
         def say(sentence: str) -> None:

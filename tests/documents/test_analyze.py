@@ -18,7 +18,6 @@ from launch.analyze import analyze
 from launch.errors import LaunchError
 from programs.documents import run
 from programs.documents.job import Job
-from programs.documents.run import JobStopped
 from programs.errors import ProgramError
 from sgl_small4.prompt.backend import BackendError
 from tests.documents.reader import asked_questions, reading_model, system, turns
@@ -240,14 +239,18 @@ def test_another_model_is_asked_anew(docs, out):
     assert asked_questions(other)
 
 
-def test_nothing_is_lost_when_the_server_answers_nothing_but_garbage(docs, out, monkeypatch):
+def test_a_job_that_comes_to_no_end_says_why_keeps_what_it_has_and_ends_with_2(docs, out, monkeypatch, capsys):
     monkeypatch.setattr(run, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(run, "IN_A_ROW", 3)
     ask(docs, FEE, out=out)
     broken = reading_model()
     broken.generate = lambda fields, rid: {"text": "?"}
-    with pytest.raises(JobStopped, match="3 questions in a row failed"):
-        ask(docs, FEE, *[f"What is the {name}?" for name in "xyz"], out=out, script=broken)
+    capsys.readouterr()
+    questions = [FEE, *[f"What is the {name}?" for name in "xyz"]]
+    assert ask(docs, *questions, out=out, script=broken, as_json=True) == 2
+    said, remarks = capsys.readouterr()
+    assert json.loads(said)["standings"]["supported"] == 2
+    assert remarks.startswith("small4: 3 questions in a row failed") and remarks.count("\n") == 1
     assert {row["standing"] for row in rows(out)} == {"supported", "failed", "not asked"}
     assert ask([], out=out) == 0
 
