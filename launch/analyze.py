@@ -258,10 +258,12 @@ def _columns() -> Sequence[Any]:
 
 def _planned(planned: Sequence[Planned], job: Job) -> dict[str, Any]:
     """What `--plan --json` prints."""
+    coverage = {document.name: document.coverage for document in job.documents}
     return {
         "documents": [
             {
                 "document": each.name,
+                "coverage": coverage[each.name],
                 "tokens": each.tokens,
                 "parts": [asdict(part) for part in each.parts],
                 "asks": each.asks,
