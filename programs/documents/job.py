@@ -237,15 +237,22 @@ class Job:
             pages = [remark.page for remark in document.unread if remark.page] if document.format == "pdf" else []
             if not pages:
                 continue
-            content = self._paths[document.name].read_bytes()
-            (self.folder / PAGES).mkdir(exist_ok=True)
             names = []
-            for page in pages:
-                name = f"{PAGES}/{place}-page-{page}.png"
-                with suppress(ReadError):  # a page that cannot be drawn either is unread as it was
-                    write_whole(self.folder / name, page_image(content, page, passwords))
-                    names.append(name)
-            drawn[document.name] = tuple(names)
+            try:
+                content = self._paths[document.name].read_bytes()
+                (self.folder / PAGES).mkdir(exist_ok=True)
+                for page in pages:
+                    name = f"{PAGES}/{place}-page-{page}.png"
+                    with suppress(ReadError):  # a page that cannot be drawn either is unread as it was
+                        write_whole(self.folder / name, page_image(content, page, passwords))
+                        names.append(name)
+            except OSError as error:
+                raise ProgramError(
+                    f"The pages of {document.name!r} could not be drawn ({error.strerror or error}): make room, or "
+                    "leave out --page-images."
+                ) from error
+            if names:
+                drawn[document.name] = tuple(names)
         return drawn
 
     def _asked(self) -> tuple[Question, ...]:

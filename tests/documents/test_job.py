@@ -17,6 +17,7 @@ from programs.documents.settings import Settings
 from programs.documents.spec import Spec
 from programs.errors import ProgramError
 from programs.files import write_whole
+from tests.documents.make_pdf import Raw, lines, picture
 
 
 class Asked:
@@ -311,3 +312,37 @@ def test_a_document_without_text_is_not_asked_and_said(folder, tmp_path):
     results = run(tmp_path / "out", spec(folder, "one?"), asked)
     assert all(unit.document.name != "d.txt" for unit in asked.units)
     assert not any(row.document == "d.txt" and row.answer for row in results.rows)
+
+
+def scan(folder: Path) -> None:
+    made = Raw()
+    made.image("Im1", bytes(range(256)) * 4, 32, 32)
+    for operators in (lines(["The first page has a text."], 72, 700), picture(0, 0, 595, 842)):
+        made.page(operators)
+    (folder / "scan.pdf").write_bytes(made.bytes)
+
+
+def read(out: Path, given: Spec) -> Job:
+    job = Job.open(out, given)
+    list(job.read())
+    return job
+
+
+def test_pages_without_text_are_drawn_where_that_is_asked_for(folder, tmp_path):
+    scan(folder)
+    with read(tmp_path / "out", spec(folder, "one?")) as job:
+        drawn = job.draw_unread()
+    ((name, (path,)),) = drawn.items()
+    assert name == "scan.pdf" and path.endswith("page-2.png")
+    assert (tmp_path / "out" / path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_disk_that_has_no_room_for_pages_is_named(folder, tmp_path, monkeypatch):
+    scan(folder)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("programs.documents.job.write_whole", full)
+    with read(tmp_path / "out", spec(folder, "one?")) as job, pytest.raises(ProgramError, match="leave out --page"):
+        job.draw_unread()
