@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from programs.documents import JOURNAL
 from programs.documents.answer import Answer
 from programs.documents.document import Document, ReadError, Unreadable
 from programs.documents.journal import Journal, key_of
@@ -31,7 +32,7 @@ from programs.documents.spec import Spec
 from programs.errors import ProgramError
 from programs.files import write_whole
 
-SPEC, JOURNAL, LOCK, PAGES = "job.toml", "journal.sqlite", ".lock", "pages"
+SPEC, LOCK, PAGES = "job.toml", ".lock", "pages"
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,7 @@ class Job:
 
     def read(self, passwords: Sequence[str] = (), workers: int = 1) -> Iterator[Document | Unreadable]:
         """Read the documents, giving each as it is there."""
-        found = find_files([Path(path) for path in self.spec.documents])
-        folders = {folder for path, _ in found for folder in path.resolve().parents}
-        jobs = {folder for folder in folders if (folder / JOURNAL).exists()}  # their reports are no documents
-        files = [(path, name) for path, name in found if jobs.isdisjoint(path.resolve().parents)]
-        if not files:
-            raise ProgramError("There is nothing to read but what jobs wrote: name documents.")
+        files = find_files([Path(path) for path in self.spec.documents])
         self._paths = {name: path for path, name in files}
         read = []
         for document in read_all(files, passwords, workers):

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
 import programs
+from programs.documents import JOURNAL
 from programs.documents.document import Document, ReadError, Unreadable
 from programs.documents.readers.docx import read_docx
 from programs.documents.readers.epub import read_epub
@@ -42,8 +43,8 @@ def find_files(paths: Sequence[Path]) -> list[tuple[Path, str]]:
     """The files of folders and their folders, sorted, and the files given, each with the name that results give it:
     its path below the folder; for a file its own name; where two are equal, with their parents' names before them.
 
-    Left out are hidden files, Office's lock files and folders that were met before (links may lead in circles). Raises
-    ProgramError for a path that is not there and for a folder without files.
+    Left out are hidden files, Office's lock files, the folders of jobs, and folders that were met before (links may lead
+    in circles). Raises ProgramError for a path that is not there and for a folder without files.
     """
     found: dict[Path, tuple[str, ...]] = {}  # by absolute path, the parts of its name
     for path in paths:
@@ -75,6 +76,8 @@ def _inside(folder: Path) -> Iterator[tuple[str, ...]]:
                 continue
             met.add((known.st_dev, known.st_ino))
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+            if any(entry.name == JOURNAL for entry in entries):
+                continue  # what a job wrote is no document
         except OSError:
             yield parts  # a folder that cannot be opened: reading it says why
             continue

@@ -237,3 +237,15 @@ def test_a_module_in_the_folder_of_documents_is_not_run(tmp_path: Path, monkeypa
 def test_readers_import_neither_torch_nor_sglang() -> None:
     check = "import sys, programs.documents.read; print({'torch', 'sglang'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_what_a_job_wrote_is_no_document(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    job = tmp_path / "job"
+    job.mkdir()
+    for name in ("journal.sqlite", "report.html", "results.csv"):
+        (job / name).write_text("what a job wrote")
+    assert [name for _, name in find_files([tmp_path])] == ["a.txt"]
+    assert [name for _, name in find_files([job / "results.csv"])] == ["results.csv"]  # unless it is meant
+    with pytest.raises(ProgramError, match="holds no files"):
+        find_files([job])
