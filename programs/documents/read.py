@@ -43,8 +43,8 @@ def find_files(paths: Sequence[Path]) -> list[tuple[Path, str]]:
     """The files of folders and their folders, sorted, and the files given, each with the name that results give it:
     its path below the folder; for a file its own name; where two are equal, with their parents' names before them.
 
-    Left out are hidden files, Office's lock files, the folders of jobs, and folders that were met before (links may lead
-    in circles). Raises ProgramError for a path that is not there and for a folder without files.
+    Left out are hidden files, Office's lock files, the folders of jobs, and folders that were met before (links may
+    lead in circles). Raises ProgramError for a path that is not there and for a folder without files.
     """
     found: dict[Path, tuple[str, ...]] = {}  # by absolute path, the parts of its name
     for path in paths:
