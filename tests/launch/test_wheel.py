@@ -58,9 +58,11 @@ def test_the_demo_runs_from_the_wheel(wheel: Path, tmp_path: Path):
         check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    quick, thought, *read, settled = result.stdout.splitlines()
+    quick, thought, *read, settled, phone, maker, absent = result.stdout.splitlines()
     assert thought == "197"
     assert read == ["71934", "71934"]
-    assert settled.isdigit() and "think 5 (generate)" in result.stderr  # five samples; most often 59
+    assert settled.isdigit() and "think 5 (generate)" in result.stderr  # five samples; most often 39
+    assert phone.endswith(" 71934") and maker.endswith(" Stravo") and absent.endswith(" That is not in the document.")
+    assert result.stderr.count("exact, line ") == 2
     assert "effort high: " in result.stderr and "effort none: " in result.stderr
     assert "server stopped" in result.stderr
