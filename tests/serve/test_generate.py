@@ -16,6 +16,21 @@ from tests.serve.conftest import Nano
 
 DOCUMENT = "\n".join(f"name: Guest {n} | city: Town{n} | room: {100 + n}" for n in range(60))
 
+CITIES = {
+    "Depick Laijai": "Drestoux",
+    "Wusha Resho": "Hahix",
+    "Zishisteck Staipam": "Porto",
+    "Wendy Kiliwoth": "Paikrock",
+    "Tara Troutrind": "Quito",
+    "Vera Wodraibrer": "Flaisheth",
+    "Krecairt Hvdyqei": "Tokyo",
+    "Placapin Feback": "Trikrix",
+    "Stoga Droukremam": "Athens",
+    "Shuplend Kefleal": "Qsym",
+    "Jane Luclert": "Kyoto",
+    "Cihi Woucon": "Broclaick",
+}
+
 
 def test_a_prompt_given_as_text_is_served(nano: Nano):
     response = nano.http.post("/generate", json={"text": "17+25", "sampling_params": {"max_new_tokens": 4}})
@@ -75,8 +90,9 @@ def test_an_aborted_request_ends_and_frees_its_place(nano: Nano):
 
 
 def test_many_requests_at_once_each_get_their_own_reply(nano: Nano):
-    prompts = [nano.prompt(f"Where is Guest {n}?", document=DOCUMENT) for n in range(12)]
-    alone = [nano.generate(prompt)["text"] for prompt in prompts]
+    """Of names that nano is sure about: the best token leads by 4 nats and more, whatever stands in the batch."""
+    roster = "\n".join(f"name: {name} | city: {city}" for name, city in CITIES.items())
+    prompts = [nano.prompt(f"What is the city of {name}?", document=roster) for name in CITIES]
     barrier = threading.Barrier(len(prompts))
 
     def together(prompt: list[int]) -> str:
@@ -84,7 +100,7 @@ def test_many_requests_at_once_each_get_their_own_reply(nano: Nano):
         return nano.generate(prompt)["text"]
 
     with ThreadPoolExecutor(len(prompts)) as pool:
-        assert list(pool.map(together, prompts)) == alone
+        assert list(pool.map(together, prompts)) == list(CITIES.values())
 
 
 def test_logprobs_of_the_reply_are_those_of_the_greedy_choice(nano: Nano):
