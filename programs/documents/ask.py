@@ -118,10 +118,14 @@ class Asker:
     def ask(self, text: Text, question: Question) -> Answer:
         """The answer with its evidence. Raises BackendError for a request that failed, AnswerError for a reply that is
         no answer."""
+        answer = self.answer(text, question)
+        return answer if answer.state in ("not found", "empty") else self._with_evidence(answer, text, question)
+
+    def answer(self, text: Text, question: Question) -> Answer:
+        """The answer alone; errors are `ask`'s."""
         cost = text.open()
         answer = self._answered(text.prompt, question)
-        answer = answer.model_copy(update={"cost": cost + answer.cost})
-        return answer if answer.state in ("not found", "empty") else self._with_evidence(answer, text, question)
+        return answer.model_copy(update={"cost": cost + answer.cost})
 
     def join(self, question: Question, parts: Sequence[Answer]) -> Answer:
         """One answer from those of a document's parts, in their order; citations of the parts that say the same as the
