@@ -1,7 +1,9 @@
 """A Ray cluster on this host, a scripted server that sees which process asks it, and what to ask of it."""
 
+import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -41,8 +43,11 @@ class Cluster:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    """Below those that the system gives to outgoing connections, which may take one before Ray listens on it, and above
+    those that Ray itself takes (10002 to 23999)."""
+    while True:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", random.randrange(24000, 32000))) as probe:
+            return probe.getsockname()[1]
 
 
 @contextmanager
