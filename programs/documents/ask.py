@@ -7,7 +7,7 @@ answer keeps its form and its probability; the model never gives positions.
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from programs.documents.document import Document
 from programs.documents.find import Finder
 from programs.documents.plan import EVIDENCE, Budget, Part
 from programs.documents.question import Question
-from programs.effort import solve
+from programs.effort import Message, solve
 from programs.errors import ProgramError
 from programs.form import form_of
 from programs.graph import Graph
@@ -198,35 +198,46 @@ class Asker:
 
     def _with_evidence(self, answer: Answer, text: Text, question: Question) -> Answer:
         """The quotes, asked for once more where none of them is in the text."""
-        talk = [
-            {"role": "user", "content": question.question},
-            {"role": "assistant", "content": answer.answer},
-            {"role": "user", "content": QUOTE},
-        ]
-        citations, remarks, cost = self._quotes(talk, text)
-        if citations and not any(citation.verified for citation in citations):
-            said = json.dumps([citation.quote for citation in citations], ensure_ascii=False)
-            again = QUOTE_AGAIN.format(absent=said)
-            talk += [{"role": "assistant", "content": said}, {"role": "user", "content": again}]
-            second, more, spent = self._quotes(talk, text)
-            citations, remarks, cost = _distinct([*second, *citations]), remarks + more, cost + spent
+        talk = [{"role": "user", "content": question.question}, {"role": "assistant", "content": answer.answer}]
+        citations, remarks, cost = tuple[Citation, ...](), list[str](), Cost()
+        for found, problem, graph in quotes(talk, text.prompt, text.cited, self.backend, self.cancel):
+            citations = _distinct([*found, *citations])
+            remarks += [problem] if problem else []
+            cost += _cost(graph)
         return answer.model_copy(
             update={"citations": citations, "remarks": (*answer.remarks, *remarks), "cost": answer.cost + cost}
         )
 
-    def _quotes(self, talk: Sequence[dict[str, str]], text: Text) -> tuple[tuple[Citation, ...], tuple[str, ...], Cost]:
+
+def quotes(
+    talk: Sequence[Message],
+    document: str,
+    look_up: Callable[[str], Citation],
+    backend: Small4Backend,
+    cancel: Cancellation,
+) -> Iterator[tuple[list[Citation], str, Graph]]:
+    """The passages that a conversation's last answer rests on, of each try: the quotes as they were looked up, what was
+    wrong with the reply ("" for nothing), and its graph. A second try is made where none of them is in the text."""
+    asked = [*talk, {"role": "user", "content": QUOTE}]
+    for _ in range(2):
         result = solve(
-            talk,
+            asked,
             "none",
-            backend=self.backend,
-            document=text.prompt,
+            backend=backend,
+            document=document,
             output=QUOTES,
             max_tokens=EVIDENCE,
             temperature=0.0,
-            cancel=self.cancel,
+            cancel=cancel,
         )
-        quotes, problem = quotes_of(result.answer)
-        return _distinct([text.cited(quote) for quote in quotes]), ((problem,) if problem else ()), _cost(result.graph)
+        given, problem = quotes_of(result.answer)
+        found = [look_up(quote) for quote in dict.fromkeys(given)]
+        yield found, problem, result.graph
+        if not found or any(citation.verified for citation in found):
+            return
+        said = json.dumps([citation.quote for citation in found], ensure_ascii=False)
+        again = QUOTE_AGAIN.format(absent=said)
+        asked += [{"role": "assistant", "content": said}, {"role": "user", "content": again}]
 
 
 def _answer(result: Result, value: Any, state: State, cost: Cost) -> Answer:

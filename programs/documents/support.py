@@ -5,7 +5,6 @@ prefix. The evidence for an answer is asked for in a turn that the history does 
 the one before.
 """
 
-import json
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -15,12 +14,12 @@ from typing import Any
 
 from programs.calibration import Calibration
 from programs.documents.answer import Citation, State
-from programs.documents.ask import QUOTE_AGAIN, QUOTES
-from programs.documents.cite import cite, quotes_of, references
+from programs.documents.ask import quotes
+from programs.documents.cite import cite, references
 from programs.documents.document import Document, Unreadable, sentences
 from programs.documents.find import Finder
 from programs.documents.journal import key_of
-from programs.documents.plan import EVIDENCE, LEAST
+from programs.documents.plan import LEAST
 from programs.documents.question import NOT_THERE, Question, from_texts
 from programs.documents.settings import Settings
 from programs.documents.shelf import Choice, Shelf
@@ -28,7 +27,6 @@ from programs.effort import Effort, Message, solve
 from programs.errors import ProgramError
 from programs.graph import Usage
 from programs.result import Result
-from sgl_small4.nano.tasks.documents import QUOTE
 from sgl_small4.prompt.backend import BackendError, Small4Backend
 from sgl_small4.prompt.cancellation import Cancellation
 
@@ -242,34 +240,21 @@ class Support:
     ) -> tuple[tuple[Evidence, ...], list[str], Usage]:
         """The passages that the answer rests on, asked for once more where none of them is in a document; `places`: of
         the documents, in the order they are looked through. An answer is not lost with a request that fails here."""
-        asked = [*talk, {"role": "user", "content": QUOTE}]
         found: dict[object, Evidence] = {}
         problems, usage = list[str](), Usage()
-        for _ in range(2):
-            try:
-                result = solve(
-                    asked,
-                    "none",
-                    backend=self._backend,
-                    document=prompt,
-                    output=QUOTES,
-                    max_tokens=EVIDENCE,
-                    temperature=0.0,
-                    cancel=self._cancel,
-                )
-            except BackendError as error:
-                problems.append(f"No evidence was given: {error}")
-                break
-            usage += result.usage
-            quotes, problem = quotes_of(result.answer)
-            problems += [problem] if problem else []
-            placed = [self._placed(quote, places) for quote in quotes]
-            found = {_place(each): each for each in [*placed, *found.values()]}
-            if not placed or any(each.citation.verified for each in placed):
-                break
-            said = json.dumps(quotes, ensure_ascii=False)
-            again = QUOTE_AGAIN.format(absent=said)
-            asked += [{"role": "assistant", "content": said}, {"role": "user", "content": again}]
+        placed: dict[str, Evidence] = {}
+
+        def look_up(quote: str) -> Citation:
+            placed[quote] = self._placed(quote, places)
+            return placed[quote].citation
+
+        try:
+            for quoted, problem, graph in quotes(talk, prompt, look_up, self._backend, self._cancel):
+                usage += graph.usage
+                problems += [problem] if problem else []
+                found = {_place(each): each for each in [*(placed[one.quote] for one in quoted), *found.values()]}
+        except BackendError as error:
+            problems.append(f"No evidence was given: {error}")
         return tuple(found.values()), problems, usage
 
     def _placed(self, quote: str, places: Iterable[int]) -> Evidence:
