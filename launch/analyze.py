@@ -189,14 +189,13 @@ def _cluster(
     from programs.documents.cluster import ClusterRunner
     from programs.documents.cluster_worker import Asking
 
-    name, _, _ = _model(servers, model)
     engine: dict[str, Any] | None = None
     if not servers:
         arguments = defaults_for(check_model(model), None, Host())
         engine = {option.replace("-", "_"): value for option, value in arguments.items()}
-        engine |= {"model_path": name, "log_level": "error"}
+        engine |= {"model_path": job.model, "log_level": "error"}
     asking = Asking(job.budget, job.spec.settings.temperature, concurrency, patience)
-    with ClusterRunner(address, name, asking, urls=servers, engine=engine, say=say) as runner:
+    with ClusterRunner(address, job.model, asking, urls=servers, engine=engine, say=say) as runner:
         yield runner
 
 

@@ -76,7 +76,7 @@ class Job:
         self._kept = False
         self._plans: dict[str, tuple[Part, ...]] = {}  # by the text's hash
         self._hashes: dict[tuple[str, int, int], str] = {}
-        self._model, self._budget = "", Budget(0, 0, 0)
+        self.model, self.budget = "", Budget(0, 0, 0)  # of the model that is asked, from `plan_for` on
 
     @staticmethod
     def is_in(folder: Path) -> bool:
@@ -136,20 +136,16 @@ class Job:
     def plan_for(self, model: str, context: int | None, count: Count) -> tuple[Planned, ...]:
         """What goes to `model` of so large a context, whose tokens `count` counts."""
         questions = self._asked()
-        self._model, self._budget = model, self.spec.settings.tokens(context)
-        room = self._budget.room(questions, count)
+        self.model, self.budget = model, self.spec.settings.tokens(context)
+        room = self.budget.room(questions, count)
         for document in self.documents:
             if document.text_sha256 not in self._plans:
-                self._plans[document.text_sha256] = parts_of(document, room, self._budget.overlap, count)
+                self._plans[document.text_sha256] = parts_of(document, room, self.budget.overlap, count)
         todo = Counter(unit.document.text_sha256 for unit in self.units())
         return tuple(
             Planned(document.name, self._plans[document.text_sha256], todo.pop(document.text_sha256, 0))
             for document in self.documents
         )
-
-    @property
-    def budget(self) -> Budget:
-        return self._budget
 
     def units(self) -> list[Unit]:
         """What is still to be asked of the parts, document by document and part by part, so that each is read once."""
@@ -199,7 +195,7 @@ class Job:
         """Every question on every document, as far as the journal has come."""
         return Results(
             title=self.folder.resolve().name,
-            model=self._model,
+            model=self.model,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             documents=self.documents,
             unreadable=self.unreadable,
@@ -284,11 +280,11 @@ class Job:
 
     def _part_key(self, document: Document, part: Part, question: Question) -> str:
         said = question.model_dump(exclude={"id"}, by_alias=True)
-        spent = [self._budget.trace, self._budget.answer, self.spec.settings.temperature]
+        spent = [self.budget.trace, self.budget.answer, self.spec.settings.temperature]
         place = (document.text_sha256, part.start, part.end)
         if place not in self._hashes:
             self._hashes[place] = document.slice(part.start, part.end).text_sha256
-        return key_of(self._hashes[place], said, spent, self._model)
+        return key_of(self._hashes[place], said, spent, self.model)
 
     def _files(self) -> dict[str, str]:
         """The hash of each file by its path, in which bytes that are not UTF-8 are written out."""
